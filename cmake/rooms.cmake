@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# A room is a folder below src/ and one target of the same name. The edges between rooms are declared here a second time only
+# to the linker; tools/check_edges reads the allowed ones from ARCHITECTURE.md and fails the build on any other #include.
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_custom_target(check_edges ALL
+  COMMAND ${Python3_EXECUTABLE} ${PROJECT_SOURCE_DIR}/tools/check_edges ${PROJECT_SOURCE_DIR}
+  COMMENT "Checking the edges between rooms against ARCHITECTURE.md" VERBATIM)
+
+# holdfast_room(name [rooms and libraries it uses...])
+function(holdfast_room name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  if(NOT sources)
+    add_library(room_${name} INTERFACE)
+    return()
+  endif()
+  add_library(room_${name} STATIC ${sources})
+  target_include_directories(room_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(room_${name} PUBLIC ${ARGN})
+  set_target_properties(room_${name} PROPERTIES CXX_VISIBILITY_PRESET default)
+endfunction()

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// claim.hpp - taking a device for yourself, and giving it back.
+//
+// A Claim is the right to use devices until it is released, the object dies, or the process dies. It binds every
+// program that honours one of the conventions in options.hpp; enforcement() says whether anybody stops the others.
+#pragma once
+
+#include <holdfast/error.hpp>
+#include <holdfast/options.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast {
+
+/// What became of one convention on one node of a claim.
+struct MarkReport {
+  enum class State : std::uint8_t {
+    taken,
+    not_available,  ///< it applies here but could not be taken, for the reason given; the claim went on without it
+  };
+  std::string node;  ///< "/dev/sr0"
+  Convention convention = Convention::proxy;
+  State state = State::taken;
+  std::string detail;  ///< the lock file's path, or the reason
+};
+
+/// The right to use one or more devices.
+///
+/// States: held -> released (by release(), the destructor, or a move away). In a forked child of the owner every
+/// claim is inert from the start: its descriptors are closed, and every call but the destructor answers not_held.
+///
+/// \thread  Calls on one Claim are serialised inside; any thread of the owner may make them.
+/// \limit   A child made by a raw clone(2), vfork(2) or _Fork(3), for which pthread_atfork(3) handlers do not run,
+///          keeps the descriptors open until it calls exec or dies. release() frees the device all the same, but
+///          for O_EXCL; the owner's death then frees everything but the flock, record locks, TIOCEXCL and O_EXCL.
+class Claim {
+ public:
+  Claim() noexcept;  ///< holds nothing
+  Claim(Claim&& other) noexcept;
+  Claim& operator=(Claim&& other) noexcept;
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim();  ///< releases; does nothing in a forked child
+
+  /// Whether this process holds the devices through this object.
+  [[nodiscard]] bool held() const noexcept;
+  [[nodiscard]] explicit operator bool() const noexcept { return held(); }
+
+  /// A descriptor of a device of the claim, open for use.
+  ///
+  /// Borrowed: it belongs to the claim, is closed by release(), and must not be closed by the caller. On a terminal
+  /// it is the very description that carries the locks (opening twice would move the modem lines twice or be refused
+  /// by our own TIOCEXCL); elsewhere it is opened on first use. Opened read-write, or read-only when only that is
+  /// permitted; O_NONBLOCK is set on terminals, clear it with fcntl(2) F_SETFL.
+  ///
+  /// \param index  which of the devices, in the order in which they were asked for
+  /// \returns not_held after release; not_permitted, gone or system_fault from open(2); invalid_argument for an
+  ///          index out of range
+  [[nodiscard]] Result<int> fd(std::size_t index = 0);
+
+  /// Gives the devices back. Idempotent; cannot fail: what vanished meanwhile is as good as given back.
+  /// \cost  the reverse of claim(): a dozen system calls on a terminal
+  void release() noexcept;
+
+  /// Exclusive to shared, with no moment in which a stranger could get exclusive hold. Never refused by others.
+  /// \returns not_held; system_fault when a lock cannot be changed, the claim then stays exclusive
+  [[nodiscard]] Result<> downgrade();
+
+  /// Shared to exclusive. Refused when others share; the claim then stays shared. Never waits, so never deadlocks.
+  [[nodiscard]] Result<> upgrade();
+
+  /// Makes the descriptors survive exec(2) of this process: the program that follows keeps the claim until it ends.
+  ///
+  /// Call it right before exec: from now on children made by any thread that exec inherit the descriptors as well.
+  /// If exec fails the claim is as before, and keep_from_exec() takes the permission back.
+  [[nodiscard]] Result<> leave_to_exec();
+  [[nodiscard]] Result<> keep_from_exec();
+
+  [[nodiscard]] Mode mode() const noexcept;
+  [[nodiscard]] Enforcement enforcement() const noexcept;
+  /// The canonical paths of all nodes covered, siblings included, in the order of their numbers.
+  [[nodiscard]] std::vector<std::string> nodes() const;
+  /// What was taken and what was not available.
+  [[nodiscard]] std::vector<MarkReport> report() const;
+
+  struct State;  // opaque
+  explicit Claim(std::unique_ptr<State> state) noexcept;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+/// Takes devices with every convention that applies, all or nothing, or refuses and holds nothing.
+///
+/// A device is named by any path, a symbolic link, or "c4:64" / "b8:0". No open(2) of a device happens before its
+/// proxy lock and its lock files are held. Waiting wakes on the kernel's close events of the lock file and the node
+/// and looks five times a second at what has no event; it holds nothing meanwhile.
+///
+/// \param devices  at least one; duplicates and several names of one device count once
+/// \thread  thread-safe. Two claims of one process exclude each other like those of two processes.
+/// \returns refused, timed_out, interrupted as `options` say; invalid_argument for an empty list or path;
+///          no_such_device, not_a_device, not_permitted, gone; ambiguous for a drive whose names cannot be told apart;
+///          no_resources for EMFILE, ENFILE, ENOMEM, ENOSPC; system_fault for the rest, with errno
+/// \cost    a terminal: some 40 system calls; measured against the bare calls in bench/
+/// \source  fcntl_locking(2), flock(2), ioctl_tty(2), open(2), FHS 3.0 section 5.9, libburn doc/ddlp.txt
+[[nodiscard]] Result<Claim> claim(std::span<const std::string> devices, const Options& options = {});
+[[nodiscard]] Result<Claim> claim(std::string_view device, const Options& options = {});
+
+}  // namespace holdfast

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// process.cpp - what /proc says about a process, read with one descriptor per look.
+#include "base/process.hpp"
+
+#include "base/unique_fd.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <cerrno>
+#include <charconv>
+#include <string_view>
+
+namespace holdfast::base {
+namespace {
+
+// PF_EXITING of include/linux/sched.h, shown in field 9: set before a dying process drops its memory and files, which takes
+// tens of milliseconds per GiB.
+constexpr unsigned long kExiting = 0x4;
+
+struct Stat {
+  std::string command;
+  char state = '?';
+  unsigned long flags = 0;
+  std::uint64_t start_ticks = 0;
+};
+
+std::optional<Stat> parse_stat(std::string_view text) {
+  // The name is in parentheses and may itself contain them and blanks: the last ')' ends it.
+  const auto open = text.find('(');
+  const auto close = text.rfind(')');
+  if (open == std::string_view::npos || close == std::string_view::npos || close + 2 >= text.size()) return std::nullopt;
+  Stat stat;
+  stat.command = std::string{text.substr(open + 1, close - open - 1)};
+  text.remove_prefix(close + 2);
+  stat.state = text.front();
+  int field = 3;
+  while (!text.empty()) {
+    const auto end = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, end);
+    if (field == 9) std::from_chars(word.data(), word.data() + word.size(), stat.flags);
+    if (field == 22) {
+      std::from_chars(word.data(), word.data() + word.size(), stat.start_ticks);
+      return stat;
+    }
+    text.remove_prefix(std::min(end + 1, text.size()));
+    ++field;
+  }
+  return std::nullopt;
+}
+
+// CLOCK_REALTIME of the boot: start ticks count from it on CLOCK_BOOTTIME (proc(5)).
+std::chrono::system_clock::time_point boot_time() {
+  timespec since_boot{};
+  ::clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  return std::chrono::system_clock::now() - std::chrono::seconds{since_boot.tv_sec} -
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::nanoseconds{since_boot.tv_nsec});
+}
+
+}  // namespace
+
+std::optional<ProcessFacts> facts_of(pid_t pid) {
+  if (pid <= 0) return std::nullopt;
+  const UniqueFd fd{::open(fmt::format("/proc/{}/stat", pid).c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!fd) return std::nullopt;
+  char buffer[1024];
+  const ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+  if (got <= 0) return std::nullopt;
+  const auto stat = parse_stat({buffer, static_cast<std::size_t>(got)});
+  if (!stat) return std::nullopt;
+  ProcessFacts facts;
+  facts.id = {pid, stat->start_ticks};
+  facts.command = stat->command;
+  // The flags are the leader's. A leader that ended before its threads looks dead but the process is not: only 'Z' together with
+  // no thread left means that, and then the directory of threads holds nothing but the leader.
+  facts.dead = stat->state == 'X' || stat->state == 'x';
+  if (stat->state == 'Z' || (stat->flags & kExiting) != 0) {
+    struct stat tasks {};
+    facts.dead = ::stat(fmt::format("/proc/{}/task", pid).c_str(), &tasks) != 0 || tasks.st_nlink <= 3;
+  }
+  struct stat owner {};
+  if (::fstat(fd.get(), &owner) == 0) facts.uid = owner.st_uid;
+  static const long ticks_per_second = ::sysconf(_SC_CLK_TCK);
+  facts.started = boot_time() + std::chrono::milliseconds{stat->start_ticks * 1000 / static_cast<std::uint64_t>(ticks_per_second)};
+  return facts;
+}
+
+bool is_alive(const ProcessId& id) {
+  if (id.pid <= 0) return false;
+  const auto facts = facts_of(id.pid);
+  // hidepid mounts hide the directory of a living process; kill(2) still tells.
+  if (!facts) return ::kill(id.pid, 0) == 0 || errno == EPERM;
+  if (facts->dead) return false;
+  return id.start_ticks == 0 || id.start_ticks == facts->id.start_ticks;
+}
+
+ProcessId self() {
+  const auto facts = facts_of(::getpid());
+  return facts ? facts->id : ProcessId{::getpid(), 0};
+}
+
+std::string executable_name(pid_t pid) {
+  char target[4096];
+  const ssize_t length = ::readlink(fmt::format("/proc/{}/exe", pid).c_str(), target, sizeof target);
+  if (length > 0) {
+    std::string_view path{target, static_cast<std::size_t>(length)};
+    if (const auto slash = path.rfind('/'); slash != std::string_view::npos) path.remove_prefix(slash + 1);
+    return std::string{path};
+  }
+  const auto facts = facts_of(pid);
+  return facts ? facts->command : std::string{};
+}
+
+std::string user_name(uid_t uid) {
+  // getpwuid_r(3) would need the dynamic loader for NSS, which a static command does not have; the local file names the users of
+  // a device machine, and a number is still right for the rest.
+  const UniqueFd fd{::open("/etc/passwd", O_RDONLY | O_CLOEXEC)};
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got = 0; fd && (got = ::read(fd.get(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(got));
+  const std::string wanted = fmt::format(":{}:", uid);
+  for (std::string_view rest = text; !rest.empty();) {
+    const auto end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    const auto name_end = line.find(':');
+    const auto id_start = name_end == std::string_view::npos ? name_end : line.find(':', name_end + 1);
+    if (id_start != std::string_view::npos && line.substr(id_start).starts_with(wanted)) return std::string{line.substr(0, name_end)};
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return fmt::format("{}", uid);
+}
+
+}  // namespace holdfast::base

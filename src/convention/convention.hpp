@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// convention.hpp - how strangers mark a device taken, and how we mark it so that they see it.
+//
+// One file per convention, one table that lists them. A convention never waits and never opens a device by itself:
+// it is handed a Subject whose open description, where one is needed, was opened once for all conventions.
+#pragma once
+
+#include "base/places.hpp"
+#include "base/process.hpp"
+#include "base/unique_fd.hpp"
+#include "device/device.hpp"
+
+#include <holdfast/claim.hpp>
+
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast::convention {
+
+/// One node of a claim, as a convention sees it.
+struct Subject {
+  const device::Device* device = nullptr;  ///< the device whose claim covers the node
+  device::Node node;
+  device::Family family = device::Family::other;
+  std::optional<device::Relation> relation;  ///< nullopt for the device itself
+  int fd = -1;            ///< the one open description for flock, posix and tiocexcl; -1 while not open
+  bool writable = false;  ///< whether `fd` may write
+};
+
+/// What the claim says about itself.
+struct Terms {
+  Mode mode = Mode::exclusive;
+  base::ProcessId owner;  ///< whose pid goes into lock files
+  std::string purpose;
+  base::Places places;
+};
+
+/// Why a marking was not taken.
+struct Obstacle {
+  enum class Kind : std::uint8_t {
+    busy,         ///< somebody else holds it: the claim is refused
+    unavailable,  ///< cannot be taken here (no permission to the lock directory): the claim goes on without it
+    fault,        ///< the claim fails
+  };
+  Kind kind = Kind::fault;
+  Error error;
+};
+
+/// The pieces of a mark that a supervisor needs for a hand-over and that a report shows.
+struct MarkView {
+  Convention convention = Convention::proxy;
+  device::Node node;
+  int fd = -1;                     ///< the description that carries the lock; -1 for files alone
+  device::InodeId inode;           ///< of the file locked (proxy, ddlp, flock, posix, whole_disk)
+  std::vector<std::string> files;  ///< lock files by path (proxy, ddlp, uucp)
+  std::vector<std::string> notes;  ///< what was not available inside this mark, one line each
+};
+
+/// A marking that we hold. Giving back is idempotent and cannot fail; destroying without giving back only closes.
+class Mark {
+ public:
+  Mark() = default;
+  Mark(const Mark&) = delete;
+  Mark& operator=(const Mark&) = delete;
+  virtual ~Mark() = default;
+
+  virtual void give_back() noexcept = 0;
+  /// exclusive -> shared or back, without a gap; an Obstacle leaves the mark as it was.
+  [[nodiscard]] virtual std::expected<void, Obstacle> change_mode(Mode mode) = 0;
+  [[nodiscard]] virtual MarkView view() const = 0;
+  /// Descriptors that this mark owns by itself (not Subject::fd): for close-on-exec and for forked children.
+  [[nodiscard]] virtual std::vector<int> own_descriptors() const = 0;
+};
+
+using Taken = std::expected<std::unique_ptr<Mark>, Obstacle>;
+
+/// When in a claim a convention is taken.
+enum class Phase : std::uint8_t {
+  before_open,  ///< proxy, ddlp, uucp: no open(2) of the device
+  opened,       ///< needs Subject::fd, or opens the node itself in its own way (o_excl, whole_disk)
+};
+
+struct Entry {
+  Convention id;
+  std::string_view name;   ///< as in --convention and in status: "uucp"
+  std::string_view means;  ///< as in messages: "UUCP lock file"
+  std::string_view takes;  ///< one line for explain: what a claim does with it
+  std::string_view limit;  ///< one line: what it cannot do
+  Phase phase;
+  bool native;  ///< the kernel refuses others by it
+  /// nullopt when it applies to the node in this mode, else why not ("not a terminal").
+  std::optional<std::string> (*inapplicable)(const Subject& subject, Mode mode);
+  [[nodiscard]] Taken (*take)(const Subject& subject, const Terms& terms);
+};
+
+/// All conventions in the order of taking; one entry per Convention, index = value.
+[[nodiscard]] std::span<const Entry> table();
+[[nodiscard]] const Entry& entry(Convention convention);
+[[nodiscard]] std::optional<Convention> convention_named(std::string_view name);
+
+/// Whether the node may be opened for marking alone: opening it has no effect on the device.
+[[nodiscard]] bool harmless_to_open(device::Family family);
+
+/// Opens the node once, in the way that has the least side effects: O_NONBLOCK, O_NOCTTY, O_CLOEXEC; a terminal read-write (else
+/// read-only, else write-only as permissions allow), a disk read-only (closing a writable one makes udev probe it).
+[[nodiscard]] std::expected<base::UniqueFd, Obstacle> open_node(const Subject& subject, bool& writable);
+
+}  // namespace holdfast::convention
