@@ -18,18 +18,30 @@ class Category final : public std::error_category {
   [[nodiscard]] const char* name() const noexcept override { return "holdfast"; }
   [[nodiscard]] std::string message(int value) const override {
     switch (static_cast<errc>(value)) {
-      case errc::refused: return "held by somebody else";
-      case errc::timed_out: return "still held by somebody else at the deadline";
-      case errc::interrupted: return "interrupted by a signal";
-      case errc::not_permitted: return "not permitted";
-      case errc::no_such_device: return "no such device";
-      case errc::not_a_device: return "not a device";
-      case errc::gone: return "the device is gone";
-      case errc::not_held: return "not held by this process";
-      case errc::invalid_argument: return "invalid argument";
-      case errc::ambiguous: return "the names of the drive cannot be told apart";
-      case errc::no_resources: return "out of resources";
-      case errc::system_fault: return "a system call failed";
+      case errc::refused:
+        return "held by somebody else";
+      case errc::timed_out:
+        return "still held by somebody else at the deadline";
+      case errc::interrupted:
+        return "interrupted by a signal";
+      case errc::not_permitted:
+        return "not permitted";
+      case errc::no_such_device:
+        return "no such device";
+      case errc::not_a_device:
+        return "not a device";
+      case errc::gone:
+        return "the device is gone";
+      case errc::not_held:
+        return "not held by this process";
+      case errc::invalid_argument:
+        return "invalid argument";
+      case errc::ambiguous:
+        return "the names of the drive cannot be told apart";
+      case errc::no_resources:
+        return "out of resources";
+      case errc::system_fault:
+        return "a system call failed";
     }
     return "unknown";
   }
@@ -66,24 +78,32 @@ errc errc_from_errno(int errnum) noexcept {
   switch (errnum) {
     case EACCES:
     case EPERM:
-    case EROFS: return errc::not_permitted;
+    case EROFS:
+      return errc::not_permitted;
     case ENOENT:
     case ENOTDIR:
-    case ELOOP: return errc::no_such_device;
+    case ELOOP:
+      return errc::no_such_device;
     case ENXIO:
     case ENODEV:
-    case EIO: return errc::gone;
+    case EIO:
+      return errc::gone;
     case EMFILE:
     case ENFILE:
     case ENOMEM:
     case ENOSPC:
     case ENOLCK:
-    case EDQUOT: return errc::no_resources;
-    case EBUSY: return errc::refused;
-    case EINTR: return errc::interrupted;
+    case EDQUOT:
+      return errc::no_resources;
+    case EBUSY:
+      return errc::refused;
+    case EINTR:
+      return errc::interrupted;
     case EINVAL:
-    case ENAMETOOLONG: return errc::invalid_argument;
-    default: return errc::system_fault;
+    case ENAMETOOLONG:
+      return errc::invalid_argument;
+    default:
+      return errc::system_fault;
   }
 }
 
@@ -121,9 +141,11 @@ namespace {
 // the overlong and surrogate refinements: such bytes harm no terminal).
 std::size_t utf8_length(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text.front());
-  const std::size_t length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3
-                             : lead >= 0xF0 && lead < 0xF5                 ? 4
-                                                                           : 0;
+  const std::size_t length = lead < 0x80                   ? 1
+                             : lead >= 0xC2 && lead < 0xE0 ? 2
+                             : lead >= 0xE0 && lead < 0xF0 ? 3
+                             : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                           : 0;
   if (length == 0 || length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
     if ((static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U) return 0;
@@ -138,7 +160,8 @@ std::string printable(std::string_view text, std::size_t most) {
     const std::size_t length = utf8_length(text);
     const auto lead = static_cast<unsigned char>(text.front());
     // C0 and DEL, and the C1 controls that UTF-8 writes as C2 80..9F, can drive a terminal.
-    const bool control = lead < 0x20 || lead == 0x7F || (length == 2 && lead == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0);
+    const bool control =
+        lead < 0x20 || lead == 0x7F || (length == 2 && lead == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0);
     const std::string_view piece = length == 0 || control ? std::string_view{"?"} : text.substr(0, length);
     if (clean.size() + piece.size() > most) break;
     clean += piece;

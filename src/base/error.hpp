@@ -10,7 +10,8 @@
 namespace holdfast::base {
 
 /// The errc that an errno means when the call was about a device: EACCES/EPERM not_permitted, ENOENT/ENOTDIR/ELOOP
-/// no_such_device, ENXIO/ENODEV gone, EMFILE/ENFILE/ENOMEM/ENOSPC/EDQUOT no_resources, EBUSY refused, else system_fault.
+/// no_such_device, ENXIO/ENODEV gone, EMFILE/ENFILE/ENOMEM/ENOSPC/EDQUOT no_resources, EBUSY refused, else
+/// system_fault.
 [[nodiscard]] errc errc_from_errno(int errnum) noexcept;
 
 /// `what` names the call or the file: fault(EMFILE, "open", "/dev/ttyS0").
@@ -23,8 +24,8 @@ namespace holdfast::base {
 /// strerror(3) without its buffer: thread-safe.
 [[nodiscard]] std::string errno_text(int errnum);
 
-/// `text` with control characters and bytes that are not UTF-8 replaced by '?', cut at `most` bytes: safe on a terminal and in
-/// a lock file's line.
+/// `text` with control characters and bytes that are not UTF-8 replaced by '?', cut at `most` bytes: safe on a terminal
+/// and in a lock file's line.
 [[nodiscard]] std::string printable(std::string_view text, std::size_t most = 256);
 
 }  // namespace holdfast::base

@@ -17,8 +17,8 @@
 namespace holdfast::base {
 namespace {
 
-// PF_EXITING of include/linux/sched.h, shown in field 9: set before a dying process drops its memory and files, which takes
-// tens of milliseconds per GiB.
+// PF_EXITING of include/linux/sched.h, shown in field 9: set before a dying process drops its memory and files, which
+// takes tens of milliseconds per GiB.
 constexpr unsigned long kExiting = 0x4;
 
 struct Stat {
@@ -32,7 +32,8 @@ std::optional<Stat> parse_stat(std::string_view text) {
   // The name is in parentheses and may itself contain them and blanks: the last ')' ends it.
   const auto open = text.find('(');
   const auto close = text.rfind(')');
-  if (open == std::string_view::npos || close == std::string_view::npos || close + 2 >= text.size()) return std::nullopt;
+  if (open == std::string_view::npos || close == std::string_view::npos || close + 2 >= text.size())
+    return std::nullopt;
   Stat stat;
   stat.command = std::string{text.substr(open + 1, close - open - 1)};
   text.remove_prefix(close + 2);
@@ -74,17 +75,18 @@ std::optional<ProcessFacts> facts_of(pid_t pid) {
   ProcessFacts facts;
   facts.id = {pid, stat->start_ticks};
   facts.command = stat->command;
-  // The flags are the leader's. A leader that ended before its threads looks dead but the process is not: only 'Z' together with
-  // no thread left means that, and then the directory of threads holds nothing but the leader.
+  // The flags are the leader's. A leader that ended before its threads looks dead but the process is not: only 'Z'
+  // together with no thread left means that, and then the directory of threads holds nothing but the leader.
   facts.dead = stat->state == 'X' || stat->state == 'x';
   if (stat->state == 'Z' || (stat->flags & kExiting) != 0) {
-    struct stat tasks {};
+    struct stat tasks{};
     facts.dead = ::stat(fmt::format("/proc/{}/task", pid).c_str(), &tasks) != 0 || tasks.st_nlink <= 3;
   }
-  struct stat owner {};
+  struct stat owner{};
   if (::fstat(fd.get(), &owner) == 0) facts.uid = owner.st_uid;
   static const long ticks_per_second = ::sysconf(_SC_CLK_TCK);
-  facts.started = boot_time() + std::chrono::milliseconds{stat->start_ticks * 1000 / static_cast<std::uint64_t>(ticks_per_second)};
+  facts.started =
+      boot_time() + std::chrono::milliseconds{stat->start_ticks * 1000 / static_cast<std::uint64_t>(ticks_per_second)};
   return facts;
 }
 
@@ -115,19 +117,21 @@ std::string executable_name(pid_t pid) {
 }
 
 std::string user_name(uid_t uid) {
-  // getpwuid_r(3) would need the dynamic loader for NSS, which a static command does not have; the local file names the users of
-  // a device machine, and a number is still right for the rest.
+  // getpwuid_r(3) would need the dynamic loader for NSS, which a static command does not have; the local file names the
+  // users of a device machine, and a number is still right for the rest.
   const UniqueFd fd{::open("/etc/passwd", O_RDONLY | O_CLOEXEC)};
   std::string text;
   char buffer[4096];
-  for (ssize_t got = 0; fd && (got = ::read(fd.get(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got = 0; fd && (got = ::read(fd.get(), buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(got));
   const std::string wanted = fmt::format(":{}:", uid);
   for (std::string_view rest = text; !rest.empty();) {
     const auto end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     const auto name_end = line.find(':');
     const auto id_start = name_end == std::string_view::npos ? name_end : line.find(':', name_end + 1);
-    if (id_start != std::string_view::npos && line.substr(id_start).starts_with(wanted)) return std::string{line.substr(0, name_end)};
+    if (id_start != std::string_view::npos && line.substr(id_start).starts_with(wanted))
+      return std::string{line.substr(0, name_end)};
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return fmt::format("{}", uid);

@@ -59,7 +59,7 @@ class Holding {
 
 /// Takes everything for `devices` or nothing, waiting as `options.wait` says.
 /// \param owner  whose pid the lock files carry; it must live at least as long as the claim
-[[nodiscard]] Result<Holding> take(std::span<const std::string> devices, const Options& options,
-                                   base::ProcessId owner, const base::Places& places = {});
+[[nodiscard]] Result<Holding> take(std::span<const std::string> devices, const Options& options, base::ProcessId owner,
+                                   const base::Places& places = {});
 
 }  // namespace holdfast::claiming

@@ -59,6 +59,7 @@ struct MarkView {
   device::InodeId inode;           ///< of the file locked (proxy, ddlp, flock, posix, whole_disk)
   std::vector<std::string> files;  ///< lock files by path (proxy, ddlp, uucp)
   std::vector<std::string> notes;  ///< what was not available inside this mark, one line each
+  bool covered = false;            ///< proxy only: granted by a `holdfast run` above us, which holds the other marks
 };
 
 /// A marking that we hold. Giving back is idempotent and cannot fail; destroying without giving back only closes.
@@ -72,6 +73,9 @@ class Mark {
   virtual void give_back() noexcept = 0;
   /// exclusive -> shared or back, without a gap; an Obstacle leaves the mark as it was.
   [[nodiscard]] virtual std::expected<void, Obstacle> change_mode(Mode mode) = 0;
+  /// Hand-over: lets go so that another process can take the convention, and gets it back when that has let go.
+  virtual void lend() noexcept {}
+  [[nodiscard]] virtual bool take_back() noexcept { return true; }
   [[nodiscard]] virtual MarkView view() const = 0;
   /// Descriptors that this mark owns by itself (not Subject::fd): for close-on-exec and for forked children.
   [[nodiscard]] virtual std::vector<int> own_descriptors() const = 0;
@@ -93,9 +97,9 @@ struct Entry {
   std::string_view limit;  ///< one line: what it cannot do
   Phase phase;
   bool native;  ///< the kernel refuses others by it
-  /// nullopt when it applies to the node in this mode, else why not ("not a terminal").
-  std::optional<std::string> (*inapplicable)(const Subject& subject, Mode mode);
-  [[nodiscard]] Taken (*take)(const Subject& subject, const Terms& terms);
+  /// nullopt when it applies to the node, else why not ("not a terminal").
+  std::optional<std::string> (*inapplicable)(const Subject& subject);
+  Taken (*take)(const Subject& subject, const Terms& terms);
 };
 
 /// All conventions in the order of taking; one entry per Convention, index = value.
@@ -106,8 +110,23 @@ struct Entry {
 /// Whether the node may be opened for marking alone: opening it has no effect on the device.
 [[nodiscard]] bool harmless_to_open(device::Family family);
 
-/// Opens the node once, in the way that has the least side effects: O_NONBLOCK, O_NOCTTY, O_CLOEXEC; a terminal read-write (else
-/// read-only, else write-only as permissions allow), a disk read-only (closing a writable one makes udev probe it).
-[[nodiscard]] std::expected<base::UniqueFd, Obstacle> open_node(const Subject& subject, bool& writable);
+/// A node opened for marking.
+struct OpenNode {
+  base::UniqueFd fd;
+  bool writable = false;
+};
+
+/// Opens the node once, in the way that has the least side effects: O_NONBLOCK, O_NOCTTY, O_CLOEXEC; a terminal
+/// read-write (else as permissions allow), a disk read-only (closing a writable one makes udev probe it), an sg node
+/// with O_EXCL when `excl` says so (its O_EXCL is mandatory, so a second description could not be opened beside it).
+enum class SgExcl : std::uint8_t { no, yes };
+[[nodiscard]] std::expected<OpenNode, Obstacle> open_node(const Subject& subject, const base::Places& places,
+                                                          SgExcl excl);
+
+/// Shorthands for the three kinds of obstacle.
+[[nodiscard]] Obstacle busy(const Subject& subject, Holder holder, std::string_view means,
+                            std::string_view way_out = {});
+[[nodiscard]] Obstacle unavailable(const Subject& subject, std::string reason);
+[[nodiscard]] Obstacle faulted(Error error);
 
 }  // namespace holdfast::convention

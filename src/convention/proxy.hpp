@@ -36,6 +36,9 @@ struct ProxyRecord {
 /// Who holds and who waits, read without taking anything. Empty when the file is missing.
 [[nodiscard]] Result<std::vector<ProxyRecord>> read_proxy(const std::string& path);
 
+/// One slot's bytes. Pure: fuzzed.
+[[nodiscard]] std::optional<ProxyRecord> parse_proxy_record(std::string_view bytes);
+
 /// A waiter's entry in the proxy file: shown by status until destroyed or the process dies.
 class WaiterSlot {
  public:
@@ -45,6 +48,9 @@ class WaiterSlot {
   ~WaiterSlot();
   /// Best effort: an empty slot object when the file or all slots are not to be had.
   static WaiterSlot enter(const std::string& path, const Terms& terms);
+  /// Whether a claim in `mode` would find byte 0 free. True when the file could not be opened: then only trying tells.
+  [[nodiscard]] bool claim_is_free(Mode mode) const;
+
  private:
   base::UniqueFd fd_;
   int slot_ = -1;

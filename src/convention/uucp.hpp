@@ -46,8 +46,8 @@ struct UucpFile {
   uid_t uid = 0;
   bool stale = false;  ///< its process is dead, or was born after the file was last written
 };
-/// nullopt when there is no such file. Opens O_NOFOLLOW|O_NONBLOCK, regular files only, reads at most 256 bytes; what is not a
-/// regular file is reported as garbage.
+/// nullopt when there is no such file. Opens O_NOFOLLOW|O_NONBLOCK, regular files only, reads at most 256 bytes; what
+/// is not a regular file is reported as garbage.
 [[nodiscard]] std::optional<UucpFile> read_uucp(const std::string& path);
 
 }  // namespace holdfast::convention

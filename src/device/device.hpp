@@ -64,14 +64,14 @@ enum class Family : std::uint8_t {
   pseudo_terminal,  // /dev/pts/N
   disk,             // a whole disk: sd, vd, nvme, mmcblk, loop, dm, md...
   partition,
-  optical,          // sr
-  scsi_generic,     // sg
-  tape,             // st, nst: closing st rewinds the tape, so it is not opened
-  usb,              // usbfs node
-  hid,              // hidraw
-  input,            // event*, js*, mouse*
-  video,            // video4linux and media nodes
-  other,            // opening may act (a watchdog starts): never opened for marking alone
+  optical,       // sr
+  scsi_generic,  // sg
+  tape,          // st, nst: closing st rewinds the tape, so it is not opened
+  usb,           // usbfs node
+  hid,           // hidraw
+  input,         // event*, js*, mouse*
+  video,         // video4linux and media nodes
+  other,         // opening may act (a watchdog starts): never opened for marking alone
 };
 [[nodiscard]] std::string_view to_string(Family family);
 
@@ -102,21 +102,21 @@ struct Device {
   Node node;
   std::string given;  ///< as the caller named it
   Family family = Family::other;
-  std::string subsystem;             ///< "tty", "block", "scsi_generic"; empty without sysfs
-  std::string driver;                ///< of the nearest parent that has one
-  std::string unit;                  ///< sysfs directory of the physical unit (USB device, SCSI device, PCI function)
-  std::string label;                 ///< "FTDI FT232R (A50285BI)": vendor, model and serial as far as known
-  std::vector<std::string> links;    ///< every symbolic link udev keeps for the node, absolute, sorted
-  std::string stable_name;           ///< a by-id link, else by-path, else empty
+  std::string subsystem;           ///< "tty", "block", "scsi_generic"; empty without sysfs
+  std::string driver;              ///< of the nearest parent that has one
+  std::string unit;                ///< sysfs directory of the physical unit (USB device, SCSI device, PCI function)
+  std::string label;               ///< "FTDI FT232R (A50285BI)": vendor, model and serial as far as known
+  std::vector<std::string> links;  ///< every symbolic link udev keeps for the node, absolute, sorted
+  std::string stable_name;         ///< a by-id link, else by-path, else empty
   std::optional<ScsiAddress> scsi;
-  std::vector<Sibling> siblings;     ///< sorted by DeviceId, without the node itself
+  std::vector<Sibling> siblings;  ///< sorted by DeviceId, without the node itself
 };
 
 /// Finds out who `argument` is: a path (absolute, relative, through links) or "c4:64" / "b8:0" for a number.
 ///
 /// \returns no_such_device for a missing path, a dangling link, a number without a node; not_a_device for a file,
-///          directory, FIFO or socket; not_permitted when a directory on the way is closed to us; invalid_argument for an empty
-///          argument, one with a NUL, or one longer than PATH_MAX
+///          directory, FIFO or socket; not_permitted when a directory on the way is closed to us; invalid_argument for
+///          an empty argument, one with a NUL, or one longer than PATH_MAX
 /// \cost  two system calls for the node, then one readlink per sysfs fact
 [[nodiscard]] Result<Device> identify(std::string_view argument, const base::Places& places = {});
 

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// flock.cpp - flock(2) on a node, and on the whole disk's node for a partition (systemd's block device locking:
+// udevd leaves a disk alone whose whole-disk node is locked; a lock on a partition's node does nothing).
+#include "base/error.hpp"
+#include "convention/conventions.hpp"
+#include "convention/holder.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace holdfast::convention {
+namespace {
+
+int operation(Mode mode) { return (mode == Mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB; }
+
+// udevd takes LOCK_SH on a disk for some milliseconds whenever it probes it; it gives way by itself.
+constexpr int kUdevTries = 50;
+constexpr int kUdevPauseMs = 20;
+
+bool is_udev(const Holder& holder) {
+  return holder.command == "systemd-udevd" || holder.command == "(udev-worker)" || holder.command == "udevadm";
+}
+
+// Takes the lock; an Obstacle names whoever has it.
+std::optional<Obstacle> lock(int fd, const device::Node& node, const Subject& subject, Mode mode,
+                             const base::Places& places) {
+  for (int attempt = 0;; ++attempt) {
+    if (::flock(fd, operation(mode)) == 0) return std::nullopt;
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return faulted(base::fault(errno, "flock", node.path));
+    Holder holder = find_lock_holder(node.inode, LockKind::flock, places);
+    const bool passing = node.id.kind == device::Kind::block && is_udev(holder) && attempt < kUdevTries;
+    if (!passing) return busy(subject, std::move(holder), "flock");
+    ::poll(nullptr, 0, kUdevPauseMs);
+  }
+}
+
+class FlockMark final : public Mark {
+ public:
+  FlockMark(Convention convention, device::Node node, int fd, base::UniqueFd own, const Terms& terms)
+      : convention_{convention}, node_{std::move(node)}, fd_{fd}, own_{std::move(own)}, places_{terms.places} {}
+
+  void give_back() noexcept override {
+    // By name, not by closing: a forked child may still hold the description.
+    if (fd_ >= 0) ::flock(fd_, LOCK_UN);
+    fd_ = -1;
+    own_.reset();
+  }
+
+  std::expected<void, Obstacle> change_mode(Mode mode) override {
+    // flock(2) says that conversion is not atomic. It is for the only holder (fs/locks.c, flock_lock_inode: the old
+    // lock goes and the new one comes under one hold of flc_lock); with others present a refused upgrade loses the
+    // shared lock, so it is taken again.
+    Subject subject;
+    subject.node = node_;
+    auto obstacle = lock(fd_, node_, subject, mode, places_);
+    if (!obstacle) return {};
+    if (mode == Mode::exclusive) ::flock(fd_, LOCK_SH | LOCK_NB);
+    return std::unexpected(std::move(*obstacle));
+  }
+
+  [[nodiscard]] MarkView view() const override {
+    MarkView view;
+    view.convention = convention_;
+    view.node = node_;
+    view.fd = fd_;
+    view.inode = node_.inode;
+    return view;
+  }
+
+  [[nodiscard]] std::vector<int> own_descriptors() const override {
+    return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
+  }
+
+ private:
+  Convention convention_;
+  device::Node node_;
+  int fd_;
+  base::UniqueFd own_;  // whole_disk alone; flock uses the claim's description
+  base::Places places_;
+};
+
+}  // namespace
+
+Taken take_flock(const Subject& subject, const Terms& terms) {
+  if (auto obstacle = lock(subject.fd, subject.node, subject, terms.mode, terms.places))
+    return std::unexpected(std::move(*obstacle));
+  return std::make_unique<FlockMark>(Convention::flock, subject.node, subject.fd, base::UniqueFd{}, terms);
+}
+
+Taken take_whole_disk(const Subject& subject, const Terms& terms) {
+  const auto& siblings = subject.device->siblings;
+  const auto disk = std::find_if(siblings.begin(), siblings.end(),
+                                 [](const device::Sibling& s) { return s.relation == device::Relation::whole_disk; });
+  if (disk == siblings.end()) return std::unexpected(unavailable(subject, "the whole disk has no node"));
+  // Read-only: closing a writable descriptor makes udev probe the disk again (inotify IN_CLOSE_WRITE).
+  base::UniqueFd fd{::open(disk->node.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+  if (!fd)
+    return std::unexpected(unavailable(subject, fmt::format("{}: {}", disk->node.path, base::errno_text(errno))));
+  if (auto same = device::recheck(fd.get(), disk->node); !same)
+    return std::unexpected(faulted(std::move(same.error())));
+  Subject named = subject;
+  named.node.path = fmt::format("{} (whole disk of {})", disk->node.path, subject.node.path);
+  if (auto obstacle = lock(fd.get(), disk->node, named, terms.mode, terms.places))
+    return std::unexpected(std::move(*obstacle));
+  const int raw = fd.get();
+  return std::make_unique<FlockMark>(Convention::whole_disk, disk->node, raw, std::move(fd), terms);
+}
+
+}  // namespace holdfast::convention

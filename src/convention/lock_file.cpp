@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// lock_file.cpp - see the header.
+#include "convention/lock_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+namespace holdfast::convention {
+namespace {
+
+device::InodeId inode_of(int fd) {
+  struct stat status{};
+  return ::fstat(fd, &status) == 0 ? device::InodeId{status.st_dev, status.st_ino} : device::InodeId{};
+}
+
+int write_all(int fd, std::string_view content) {
+  while (!content.empty()) {
+    const ssize_t put = ::write(fd, content.data(), content.size());
+    if (put < 0) {
+      if (errno == EINTR) continue;
+      return errno;
+    }
+    content.remove_prefix(static_cast<std::size_t>(put));
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::expected<UnnamedFile, int> UnnamedFile::make(int directory, std::string_view content, mode_t mode) {
+  UnnamedFile file;
+  file.directory_ = directory;
+  file.fd_.reset(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+  if (!file.fd_ && (errno == EOPNOTSUPP || errno == EISDIR)) {
+    // A file system without O_TMPFILE: a private name, removed again by the destructor.
+    static constexpr std::string_view kPrefix = ".holdfast-tmp.";
+    file.temporary_ = fmt::format("{}{}.{:x}", kPrefix, ::getpid(), reinterpret_cast<std::uintptr_t>(&file));
+    file.fd_.reset(
+        ::openat(directory, file.temporary_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode));
+    if (!file.fd_) file.temporary_.clear();
+  }
+  if (!file.fd_) return std::unexpected(errno);
+  // The process's umask is not ours to change (other threads), so the mode is set on the file.
+  if (::fchmod(file.fd_.get(), mode) != 0) return std::unexpected(errno);
+  if (const int errnum = write_all(file.fd_.get(), content); errnum != 0) return std::unexpected(errnum);
+  file.inode_ = inode_of(file.fd_.get());
+  return file;
+}
+
+UnnamedFile::~UnnamedFile() {
+  if (!temporary_.empty()) ::unlinkat(directory_, temporary_.c_str(), 0);
+}
+
+int UnnamedFile::link_as(const std::string& name) const {
+  // linkat(2): AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH; the descriptor's /proc name does not.
+  const std::string source = temporary_.empty() ? fmt::format("/proc/self/fd/{}", fd_.get()) : temporary_;
+  const int source_directory = temporary_.empty() ? AT_FDCWD : directory_;
+  const int flags = temporary_.empty() ? AT_SYMLINK_FOLLOW : 0;
+  return ::linkat(source_directory, source.c_str(), directory_, name.c_str(), flags) == 0 ? 0 : errno;
+}
+
+base::UniqueFd UnnamedFile::take_descriptor() { return std::move(fd_); }
+
+std::expected<base::UniqueFd, LockFileError> open_lock_file(const std::string& path) {
+  // Never O_CREAT on a name that may exist: with fs.protected_regular even root is refused another user's file in a
+  // sticky directory (proc_sys_fs(5)), and a planted file would be taken for ours.
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    base::UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)};
+    if (fd) {
+      struct stat status{};
+      if (::fstat(fd.get(), &status) != 0) return std::unexpected(LockFileError{errno, true});
+      if (!S_ISREG(status.st_mode)) return std::unexpected(LockFileError{EINVAL, true});
+      // A second name could be another file of somebody's that our records would overwrite.
+      if (status.st_nlink > 1) return std::unexpected(LockFileError{EMLINK, true});
+      return fd;
+    }
+    if (errno != ENOENT) return std::unexpected(LockFileError{errno, true});
+    const auto slash = path.rfind('/');
+    const std::string directory_path = slash == std::string::npos ? "." : path.substr(0, slash);
+    const base::UniqueFd directory{::open(directory_path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+    if (!directory) return std::unexpected(LockFileError{errno, false});
+    const auto file = UnnamedFile::make(directory.get(), {}, 0666);
+    if (!file) return std::unexpected(LockFileError{file.error(), false});
+    const int linked = file->link_as(path.substr(slash + 1));
+    if (linked != 0 && linked != EEXIST) return std::unexpected(LockFileError{linked, false});
+  }
+  return std::unexpected(LockFileError{EAGAIN, true});
+}
+
+}  // namespace holdfast::convention

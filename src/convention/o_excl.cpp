@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// o_excl.cpp - open(2) with O_EXCL. On block devices it excludes other O_EXCL openers and the kernel's own users
+// (mount, swap, md); on sg nodes it excludes everybody (drivers/scsi/sg.c, sg_open). It ends only with the last close.
+#include "base/error.hpp"
+#include "convention/conventions.hpp"
+#include "convention/holder.hpp"
+
+#include <fcntl.h>
+
+#include <cerrno>
+
+namespace holdfast::convention {
+namespace {
+
+class ExclMark final : public Mark {
+ public:
+  ExclMark(const Subject& subject, base::UniqueFd own) : subject_{subject}, own_{std::move(own)} {}
+
+  void give_back() noexcept override { own_.reset(); }
+
+  std::expected<void, Obstacle> change_mode(Mode mode) override {
+    if (mode == Mode::shared) {
+      own_.reset();
+      return {};
+    }
+    auto opened = open_exclusively(subject_);
+    if (!opened) return std::unexpected(std::move(opened.error()));
+    own_ = std::move(*opened);
+    return {};
+  }
+
+  void lend() noexcept override { own_.reset(); }
+  bool take_back() noexcept override {
+    if (own_) return true;
+    if (auto opened = open_exclusively(subject_)) own_ = std::move(*opened);
+    return static_cast<bool>(own_);
+  }
+
+  [[nodiscard]] MarkView view() const override {
+    MarkView view;
+    view.convention = Convention::o_excl;
+    view.node = subject_.node;
+    view.fd = own_ ? own_.get() : subject_.fd;
+    return view;
+  }
+
+  [[nodiscard]] std::vector<int> own_descriptors() const override {
+    return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
+  }
+
+  static std::expected<base::UniqueFd, Obstacle> open_exclusively(const Subject& subject) {
+    // Its own description: a hand-over must be able to close it without losing the flock beside it. O_RDONLY is enough,
+    // and closing a writable one would make udev probe the disk.
+    base::UniqueFd fd{::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    if (!fd) {
+      if (errno == EBUSY) return std::unexpected(busy(subject, find_opener(subject.node, {}), "O_EXCL"));
+      if (errno == ENOMEDIUM || errno == EACCES || errno == EPERM)
+        return std::unexpected(unavailable(subject, base::errno_text(errno)));
+      return std::unexpected(faulted(base::fault(errno, "open", subject.node.path)));
+    }
+    if (auto same = device::recheck(fd.get(), subject.node); !same)
+      return std::unexpected(faulted(std::move(same.error())));
+    return fd;
+  }
+
+ private:
+  Subject subject_;
+  base::UniqueFd own_;  // empty for sg, whose node description carries it
+};
+
+}  // namespace
+
+Taken take_o_excl(const Subject& subject, const Terms& terms) {
+  if (subject.family == device::Family::scsi_generic) return std::make_unique<ExclMark>(subject, base::UniqueFd{});
+  auto opened = ExclMark::open_exclusively(subject);
+  if (!opened) return std::unexpected(std::move(opened.error()));
+  // Shared claims cannot keep it, but they must not begin while somebody has the disk for himself.
+  if (terms.mode == Mode::shared) opened->reset();
+  return std::make_unique<ExclMark>(subject, std::move(*opened));
+}
+
+}  // namespace holdfast::convention

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+// proxy.cpp - our own arbitration, before any open(2) of the device: a record lock on a file named after the device's
+// number, the idea of DDLP without its path names. The file's content says who, for others to read.
+#include "convention/proxy.hpp"
+
+#include "base/error.hpp"
+#include "convention/conventions.hpp"
+#include "convention/holder.hpp"
+#include "convention/lock_file.hpp"
+#include "convention/record_lock.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+namespace holdfast::convention {
+namespace {
+
+constexpr std::string_view kPrefix = "holdfast-";
+constexpr Range kClaimByte{0, 1};
+
+constexpr off_t slot_offset(int slot) { return kSlotOffset + static_cast<off_t>(kSlotSize) * slot; }
+constexpr Range slot_byte(int slot) { return {slot_offset(slot), 1}; }
+
+// "1 PID START SINCE_MS MODE UID\nPURPOSE\n"; a record that does not begin with our version is nobody's.
+std::string encode(const ProxyRecord& record, uid_t uid) {
+  using namespace std::chrono;
+  const auto since = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+  std::string text = fmt::format("1 {} {} {} {}{} {}\n{}\n", record.who.pid, record.who.start_ticks, since,
+                                 record.mode == Mode::exclusive ? 'x' : 's', record.waiting ? 'w' : 'h', uid,
+                                 base::printable(record.who.purpose, 80));
+  text.resize(kSlotSize, '\0');
+  return text;
+}
+
+template <class Number>
+bool take_number(std::string_view& text, Number& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end == text.data() + text.size()) return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+  return true;
+}
+
+}  // namespace
+
+std::optional<ProxyRecord> parse_proxy_record(std::string_view text) {
+  ProxyRecord record;
+  int version = 0;
+  std::int64_t since = 0;
+  uid_t uid = 0;
+  if (!take_number(text, version) || version != 1) return std::nullopt;
+  if (!take_number(text, record.who.pid) || record.who.pid <= 0 || !take_number(text, record.who.start_ticks) ||
+      !take_number(text, since) || text.size() < 3)
+    return std::nullopt;
+  record.mode = text[0] == 's' ? Mode::shared : Mode::exclusive;
+  record.waiting = text[1] == 'w';
+  text.remove_prefix(3);
+  if (!take_number(text, uid)) return std::nullopt;
+  record.who.since = std::chrono::system_clock::time_point{std::chrono::milliseconds{since}};
+  record.who.purpose = base::printable(text.substr(0, text.find('\n')), 80);
+  record.who.user = base::user_name(uid);
+  return record;
+}
+
+std::string proxy_path(const device::DeviceId& id, const base::Places& places) {
+  return fmt::format("{}/{}{}", places.lock_dir, kPrefix, device::to_string(id));
+}
+
+std::optional<device::DeviceId> proxy_device(std::string_view file_name) {
+  if (!file_name.starts_with(kPrefix)) return std::nullopt;
+  file_name.remove_prefix(kPrefix.size());
+  const auto at = file_name.find('@');
+  auto id = device::parse_number(file_name.substr(0, at));
+  if (id && at != std::string_view::npos) {
+    const std::string_view instance = file_name.substr(at + 1);
+    const auto [end, error] = std::from_chars(instance.data(), instance.data() + instance.size(), id->devpts);
+    if (error != std::errc{} || end != instance.data() + instance.size()) return std::nullopt;
+  }
+  return id;
+}
+
+namespace {
+
+// All true records of an open proxy file.
+std::vector<ProxyRecord> read_records(int fd) {
+  std::vector<char> area((kHolderSlots + kWaiterSlots) * kSlotSize);
+  const ssize_t got = ::pread(fd, area.data(), area.size(), kSlotOffset);
+  std::vector<ProxyRecord> records;
+  for (int slot = 0; got > 0 && static_cast<std::size_t>(slot) * kSlotSize < static_cast<std::size_t>(got); ++slot) {
+    const std::size_t start = static_cast<std::size_t>(slot) * kSlotSize;
+    const std::string_view bytes{area.data() + start, std::min(kSlotSize, static_cast<std::size_t>(got) - start)};
+    if (bytes.front() == '\0' || !who_blocks(fd, RecordLock::write, slot_byte(slot))) continue;
+    auto record = parse_proxy_record(bytes);
+    if (!record) continue;
+    // The slot's place is what its lock proves; what the bytes say of it is only somebody's word.
+    record->waiting = slot >= kHolderSlots;
+    const Holder live = holder_of(record->who.pid);
+    if (live.start_ticks == record->who.start_ticks || record->who.start_ticks == 0) {
+      record->who.command = live.command;
+      if (!live.user.empty()) record->who.user = live.user;
+    }
+    records.push_back(std::move(*record));
+  }
+  return records;
+}
+
+// Takes a free slot of [first, first + count) and writes the record; -1 when none is free.
+int enter_slot(int fd, int first, int count, const ProxyRecord& record) {
+  for (int slot = first; slot < first + count; ++slot) {
+    if (set_record_lock(fd, RecordLock::write, slot_byte(slot)) != LockAnswer::taken) continue;
+    const std::string bytes = encode(record, ::geteuid());
+    // A full file system loses the record, not the claim.
+    [[maybe_unused]] const ssize_t put = ::pwrite(fd, bytes.data(), bytes.size(), slot_offset(slot));
+    return slot;
+  }
+  return -1;
+}
+
+void leave_slot(int fd, int slot) noexcept {
+  constexpr char kEmpty = '\0';
+  if (slot >= 0) [[maybe_unused]]
+    const ssize_t put = ::pwrite(fd, &kEmpty, 1, slot_offset(slot));
+}
+
+class ProxyMark final : public Mark {
+ public:
+  ProxyMark(base::UniqueFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
+      : fd_{std::move(fd)}, inode_{inode}, path_{std::move(path)}, node_{subject.node}, record_{std::move(record)} {
+    slot_ = enter_slot(fd_.get(), 0, kHolderSlots, record_);
+  }
+
+  void set_covered() { covered_ = true; }
+
+  void give_back() noexcept override {
+    if (!fd_) return;
+    leave_slot(fd_.get(), slot_);
+    // Unlocked by name before the close: a child made by a raw clone(2) may hold the description open. The close then
+    // is the event that wakes waiters, and they find the lock gone.
+    drop_record_lock(fd_.get(), {});
+    fd_.reset();
+  }
+
+  std::expected<void, Obstacle> change_mode(Mode mode) override {
+    const auto wanted = mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
+    const LockAnswer answer = set_record_lock(fd_.get(), wanted, kClaimByte);
+    if (answer == LockAnswer::busy) return std::unexpected(refusal(fd_.get(), node_, node_.path, slot_));
+    if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errno, path_, node_.path)));
+    record_.mode = mode;
+    const std::string bytes = encode(record_, ::geteuid());
+    // Also what wakes shared waiters after a downgrade: they watch for modification.
+    if (slot_ >= 0) [[maybe_unused]]
+      const ssize_t put = ::pwrite(fd_.get(), bytes.data(), bytes.size(), slot_offset(slot_));
+    return {};
+  }
+
+  [[nodiscard]] MarkView view() const override {
+    MarkView view;
+    view.convention = Convention::proxy;
+    view.node = node_;
+    view.fd = fd_.get();
+    view.inode = inode_;
+    view.files = {path_};
+    view.covered = covered_;
+    return view;
+  }
+
+  [[nodiscard]] std::vector<int> own_descriptors() const override { return {fd_.get()}; }
+
+  // Who has the claim byte, as an obstacle; `own_slot` is not an obstacle to ourselves.
+  static Obstacle refusal(int fd, const device::Node& node, const std::string& name, int own_slot = -1) {
+    Subject subject;
+    subject.node = node;
+    Holder holder;
+    const pid_t own = own_slot >= 0 ? ::getpid() : 0;
+    for (ProxyRecord& record : read_records(fd))
+      if (!record.waiting && record.who.pid != own) {
+        holder = std::move(record.who);
+        break;
+      }
+    subject.node.path = name;
+    return busy(subject, std::move(holder), "holdfast");
+  }
+
+ private:
+  base::UniqueFd fd_;
+  device::InodeId inode_;
+  std::string path_;
+  device::Node node_;
+  ProxyRecord record_;
+  int slot_ = -1;
+  bool covered_ = false;
+};
+
+}  // namespace
+
+Result<std::vector<ProxyRecord>> read_proxy(const std::string& path) {
+  const base::UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+  if (!fd) {
+    if (errno == ENOENT) return std::vector<ProxyRecord>{};
+    return std::unexpected(base::fault(errno, "open", path));
+  }
+  return read_records(fd.get());
+}
+
+Taken take_proxy(const Subject& subject, const Terms& terms) {
+  const std::string path = proxy_path(subject.node.id, terms.places);
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    auto file = open_lock_file(path);
+    if (!file) return std::unexpected(lock_file_obstacle(subject, path, file.error()));
+    const auto wanted = terms.mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
+    const LockAnswer answer = set_record_lock(file->get(), wanted, kClaimByte);
+    if (answer == LockAnswer::busy)
+      return std::unexpected(ProxyMark::refusal(file->get(), subject.node, subject.node.path));
+    if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errno, path, subject.node.path)));
+    struct stat locked{};
+    struct stat named{};
+    // Somebody may have removed the file between our open and our lock: then the next claimer locks another one.
+    if (::fstat(file->get(), &locked) != 0 || ::lstat(path.c_str(), &named) != 0 || locked.st_ino != named.st_ino ||
+        locked.st_dev != named.st_dev)
+      continue;
+    ProxyRecord record;
+    record.who.pid = terms.owner.pid;
+    record.who.start_ticks = terms.owner.start_ticks;
+    record.who.purpose = terms.purpose;
+    record.mode = terms.mode;
+    auto mark = std::make_unique<ProxyMark>(std::move(*file), device::InodeId{locked.st_dev, locked.st_ino}, path,
+                                            subject, std::move(record));
+    if (answer == LockAnswer::covered) mark->set_covered();
+    return mark;
+  }
+  return std::unexpected(faulted(
+      base::failure(errc::system_fault, fmt::format("{}: {} is removed again and again", subject.node.path, path),
+                    subject.node.path)));
+}
+
+WaiterSlot::~WaiterSlot() {
+  if (fd_) leave_slot(fd_.get(), slot_);
+}
+
+WaiterSlot WaiterSlot::enter(const std::string& path, const Terms& terms) {
+  WaiterSlot waiter;
+  waiter.fd_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!waiter.fd_) return waiter;
+  ProxyRecord record;
+  record.who.pid = terms.owner.pid;
+  record.who.start_ticks = terms.owner.start_ticks;
+  record.who.purpose = terms.purpose;
+  record.mode = terms.mode;
+  record.waiting = true;
+  waiter.slot_ = enter_slot(waiter.fd_.get(), kHolderSlots, kWaiterSlots, record);
+  return waiter;
+}
+
+bool WaiterSlot::claim_is_free(Mode mode) const {
+  return !fd_ || !who_blocks(fd_.get(), mode == Mode::exclusive ? RecordLock::write : RecordLock::read, kClaimByte);
+}
+
+}  // namespace holdfast::convention

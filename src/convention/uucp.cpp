@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+// uucp.cpp - UUCP/HDB/FHS lock files (FHS 3.0 section 5.9): the oldest convention, keyed on spelling.
+//
+// Every program derives its own name from the path it was given, so a claim makes all of them, as hard links of one
+// complete file. A dead process's file is replaced by RENAME_EXCHANGE: the name never vanishes, and if it turns out
+// that somebody else was quicker, the exchange is undone.
+#include "convention/uucp.hpp"
+
+#include "base/error.hpp"
+#include "convention/conventions.hpp"
+#include "convention/holder.hpp"
+#include "convention/lock_file.hpp"
+#include "convention/proxy.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+namespace holdfast::convention {
+namespace {
+
+using namespace std::chrono_literals;
+
+void add(std::vector<std::string>& names, std::string name) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+}
+
+// The names that programs derive from one spelling of the path (conventions by program: docs/interop.md).
+void add_spelling(UucpNames& names, std::string_view path) {
+  std::string_view rest = path.starts_with("/dev/") ? path.substr(5) : path.substr(path.rfind('/') + 1);
+  if (rest.empty()) return;
+  add(names.create, fmt::format("LCK..{}", rest.substr(rest.rfind('/') + 1)));  // cu, mgetty, gammu, C-Kermit
+  if (!rest.contains('/')) return;
+  std::string flat{rest};
+  std::replace(flat.begin(), flat.end(), '/', '_');
+  add(names.create, "LCK.." + flat);  // pppd, minicom, gensio, Qt
+  std::string colons{rest};
+  std::replace(colons.begin(), colons.end(), '/', ':');
+  add(names.watch, "LCK.." + colons);  // lockdev
+}
+
+bool is_number(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+}  // namespace
+
+UucpNames uucp_names(const device::Device& device, const device::Node& node) {
+  UucpNames names;
+  add_spelling(names, node.path);
+  if (node.id == device.node.id) {
+    if (device.given.starts_with('/')) add_spelling(names, device.given);
+    for (const std::string& link : device.links) add_spelling(names, link);
+  }
+  const auto [kind, major, minor, devpts] = node.id;
+  add(names.create, fmt::format("LK.{:03}.{:03}.{:03}", ::major(node.inode.dev), major, minor));  // SVr4, lockdev 1.0.4
+  add(names.create, fmt::format("LCK.C.{:03}.{:03}", major, minor));                              // lockdev 1.0.3
+  add(names.create, fmt::format("LCK.{:03}.{:03}", major, minor));  // gensio 2.7, old lockdev
+  // A name the file system cannot hold is one no program can have made.
+  std::erase_if(names.create, [](const std::string& name) { return name.size() > NAME_MAX; });
+  std::erase_if(names.watch, [](const std::string& name) { return name.size() > NAME_MAX; });
+  return names;
+}
+
+bool is_uucp_name(std::string_view file_name) {
+  if (file_name.starts_with("LCK.."))
+    return file_name.size() > 5 && file_name[5] != '.';  // "LCK...PID" is lockdev's own
+  for (const std::string_view prefix : {"LK.", "LCK.C.", "LCK.B.", "LCK."}) {
+    if (!file_name.starts_with(prefix)) continue;
+    std::string_view rest = file_name.substr(prefix.size());
+    if (rest.starts_with("b.")) rest.remove_prefix(2);
+    return !rest.empty() &&
+           std::all_of(rest.begin(), rest.end(), [](char c) { return c == '.' || (c >= '0' && c <= '9'); });
+  }
+  return false;
+}
+
+UucpContent parse_uucp(std::string_view bytes) {
+  if (bytes.empty()) return {UucpContent::Kind::empty, 0};
+  // mgetty's and minicom's rule: four bytes are a native int; old microcom writes a native long.
+  const bool text = bytes.find_first_not_of("0123456789 \t\n") == std::string_view::npos;
+  if (!text && bytes.size() == sizeof(std::int32_t)) {
+    std::int32_t pid = 0;
+    std::memcpy(&pid, bytes.data(), sizeof pid);
+    if (pid > 0) return {UucpContent::Kind::pid, pid};
+  }
+  if (!text && bytes.size() == sizeof(std::int64_t)) {
+    std::int64_t pid = 0;
+    std::memcpy(&pid, bytes.data(), sizeof pid);
+    if (pid > 0 && pid <= INT32_MAX) return {UucpContent::Kind::pid, static_cast<pid_t>(pid)};
+  }
+  const auto start = bytes.find_first_not_of(" \t");
+  if (start == std::string_view::npos) return {};
+  const auto end = std::min(bytes.find_first_of(" \t\r\n", start), bytes.size());
+  const std::string_view word = bytes.substr(start, end - start);
+  std::int64_t pid = 0;
+  if (!is_number(word)) return {};
+  const auto [last, error] = std::from_chars(word.data(), word.data() + word.size(), pid);
+  if (error != std::errc{} || pid <= 0 || pid > INT32_MAX) return {};
+  return {UucpContent::Kind::pid, static_cast<pid_t>(pid)};
+}
+
+std::string uucp_content(pid_t pid) {
+  utsname host{};
+  ::uname(&host);
+  // QtSerialPort respects a lock only if line 2 is the name of the pid's executable and line 3 this host or empty; the
+  // UUCP readers look at line 1 alone.
+  return fmt::format("{:10}\n{}\n{}\n", pid, base::printable(base::executable_name(pid), 64), host.nodename);
+}
+
+namespace {
+
+// A file that nobody has written to for this long after it was made empty is not being written any more.
+constexpr auto kEmptyGrace = 10s;
+
+bool judge_stale(const UucpContent& content, const struct stat& status) {
+  const auto written = std::chrono::system_clock::time_point{std::chrono::seconds{status.st_mtim.tv_sec}};
+  if (content.kind == UucpContent::Kind::empty) return std::chrono::system_clock::now() - written > kEmptyGrace;
+  if (content.kind == UucpContent::Kind::garbage) return false;
+  const auto facts = base::facts_of(content.pid);
+  if (!facts) return !base::is_alive({content.pid, 0});
+  // Born after the file was written: the number was used again. Two seconds allow for the clocks' grain and a clock
+  // that was stepped by less.
+  return facts->dead || facts->started > written + 2s;
+}
+
+std::optional<UucpFile> read_at(int directory, const std::string& name) {
+  const base::UniqueFd fd{::openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+  UucpFile file;
+  file.path = name;
+  struct stat status{};
+  if (!fd) {
+    if (errno == ENOENT || ::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+    file.inode = {status.st_dev, status.st_ino};
+    file.uid = status.st_uid;
+    return file;  // a link, a socket, or unreadable: garbage, so taken
+  }
+  if (::fstat(fd.get(), &status) != 0) return std::nullopt;
+  file.inode = {status.st_dev, status.st_ino};
+  file.uid = status.st_uid;
+  if (!S_ISREG(status.st_mode)) return file;
+  char bytes[256];
+  const ssize_t got = ::pread(fd.get(), bytes, sizeof bytes, 0);
+  if (got < 0) return file;
+  file.content = parse_uucp({bytes, static_cast<std::size_t>(got)});
+  file.stale = judge_stale(file.content, status);
+  return file;
+}
+
+class UucpMark final : public Mark {
+ public:
+  UucpMark(base::UniqueFd directory, const Subject& subject, const Terms& terms)
+      : directory_{std::move(directory)}, node_{subject.node}, terms_{terms} {}
+
+  // Destroyed without give_back only on the way out of take(): what was linked must go.
+  ~UucpMark() override = default;
+
+  void give_back() noexcept override {
+    for (auto name = names_.rbegin(); name != names_.rend(); ++name) remove(*name);
+    names_.clear();
+    pinned_.reset();
+    directory_.reset();
+  }
+
+  std::expected<void, Obstacle> change_mode(Mode mode) override {
+    terms_.mode = mode;  // the files say the same for both
+    return {};
+  }
+
+  [[nodiscard]] MarkView view() const override {
+    MarkView view;
+    view.convention = Convention::uucp;
+    view.node = node_;
+    view.inode = inode_;
+    for (const std::string& name : names_) view.files.push_back(terms_.places.lock_dir + "/" + name);
+    view.notes = notes_;
+    return view;
+  }
+
+  [[nodiscard]] std::vector<int> own_descriptors() const override { return {directory_.get(), pinned_.get()}; }
+
+  // Makes the names, or says who has one. What was made before an obstacle is removed by give_back().
+  std::optional<Obstacle> make(const Subject& subject, const UucpNames& names) {
+    auto file = UnnamedFile::make(directory_.get(), uucp_content(terms_.owner.pid), 0644);
+    // Without the right to write, others' files are still respected.
+    const int cannot_create = file ? 0 : file.error();
+    if (cannot_create == ENOSPC || cannot_create == EDQUOT || cannot_create == EMFILE || cannot_create == ENFILE ||
+        cannot_create == ENOMEM)
+      return faulted(base::fault(cannot_create, "lock file in " + terms_.places.lock_dir, subject.node.path));
+    if (file) inode_ = file->inode();
+    for (const std::string& name : names.create)
+      if (auto obstacle = make_one(subject, name, file ? &*file : nullptr)) return obstacle;
+    for (const std::string& name : names.watch)
+      if (auto obstacle = respect(subject, name)) return obstacle;
+    if (!file)
+      return unavailable(subject, fmt::format("no lock file can be made in {}: {}", terms_.places.lock_dir,
+                                              base::errno_text(cannot_create)));
+    if (names_.empty()) return unavailable(subject, notes_.empty() ? "no lock file of ours" : notes_.front());
+    pinned_ = file->take_descriptor();
+    return std::nullopt;
+  }
+
+ private:
+  std::optional<Obstacle> make_one(const Subject& subject, const std::string& name, const UnnamedFile* ours) {
+    for (int attempt = 0; attempt < 8; ++attempt) {
+      const auto found = read_at(directory_.get(), name);
+      if (!found) {
+        if (ours == nullptr) return std::nullopt;
+        const int errnum = ours->link_as(name);
+        if (errnum == EEXIST) continue;
+        if (errnum != 0) return faulted(base::fault(errnum, path_of(name), subject.node.path));
+        names_.push_back(name);
+        return std::nullopt;
+      }
+      if (ours != nullptr && found->inode == ours->inode()) return std::nullopt;
+      if (found->stale) {
+        if (ours == nullptr) return std::nullopt;
+        const int errnum = replace_stale(name, *found, *ours);
+        if (errnum == EAGAIN) continue;
+        if (errnum == EPERM || errnum == EACCES) {
+          // In a sticky directory only its owner or root may remove it. Its process is dead, so nobody holds the device
+          // by it.
+          notes_.push_back(
+              fmt::format("{} is stale and belongs to {}: remove it", path_of(name), base::user_name(found->uid)));
+          return std::nullopt;
+        }
+        if (errnum != 0) return faulted(base::fault(errnum, path_of(name), subject.node.path));
+        names_.push_back(name);
+        return std::nullopt;
+      }
+      if (is_ours_anyway(*found)) return std::nullopt;
+      return refusal(subject, *found, name);
+    }
+    return refusal(subject, {}, name);
+  }
+
+  std::optional<Obstacle> respect(const Subject& subject, const std::string& name) {
+    const auto found = read_at(directory_.get(), name);
+    if (!found || found->stale || is_ours_anyway(*found)) return std::nullopt;
+    return refusal(subject, *found, name);
+  }
+
+  // The owner's own file, made before it asked for the claim; or a fellow sharer's.
+  bool is_ours_anyway(const UucpFile& file) const {
+    if (file.content.kind != UucpContent::Kind::pid) return false;
+    if (file.content.pid == terms_.owner.pid) return true;
+    return terms_.mode == Mode::shared && is_sharer(file.content.pid);
+  }
+
+  bool is_sharer(pid_t pid) const {
+    const auto records = read_proxy(proxy_path(node_.id, terms_.places));
+    return records && std::any_of(records->begin(), records->end(), [&](const ProxyRecord& record) {
+             return !record.waiting && record.mode == Mode::shared && record.who.pid == pid;
+           });
+  }
+
+  Obstacle refusal(const Subject& subject, const UucpFile& file, const std::string& name) const {
+    Holder holder;
+    if (file.content.kind == UucpContent::Kind::pid) holder = holder_of(file.content.pid);
+    const std::string means = "UUCP lock file " + path_of(name);
+    if (file.content.kind == UucpContent::Kind::pid) return busy(subject, std::move(holder), means);
+    return busy(subject, std::move(holder), means, "it names no process: remove it if nothing uses the device");
+  }
+
+  // 0, EAGAIN when the file is no longer the one that was judged, or errno.
+  int replace_stale(const std::string& name, const UucpFile& judged, const UnnamedFile& ours) const {
+    const std::string aside = ".holdfast." + name;
+    int errnum = ours.link_as(aside);
+    if (errnum == EEXIST) {  // left by a claimer that was killed right here; nobody else uses the name
+      ::unlinkat(directory_.get(), aside.c_str(), 0);
+      errnum = ours.link_as(aside);
+    }
+    if (errnum != 0) return errnum;
+    errnum = exchange(aside, name);
+    if (errnum == 0) {
+      const auto was = read_at(directory_.get(), aside);
+      if (!was || was->inode != judged.inode || !was->stale) {
+        exchange(aside, name);
+        errnum = EAGAIN;
+      }
+    } else if (errnum == ENOENT) {
+      errnum = EAGAIN;
+    }
+    ::unlinkat(directory_.get(), aside.c_str(), 0);
+    return errnum;
+  }
+
+  int exchange(const std::string& one, const std::string& other) const {
+    return ::renameat2(directory_.get(), one.c_str(), directory_.get(), other.c_str(), RENAME_EXCHANGE) == 0 ? 0
+                                                                                                             : errno;
+  }
+
+  void remove(const std::string& name) noexcept {
+    struct stat status{};
+    if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return;
+    const bool same = status.st_dev == inode_.dev && status.st_ino == inode_.ino;
+    if (!same) return;
+    if (terms_.mode == Mode::shared && hand_to_a_sharer(name)) return;
+    ::unlinkat(directory_.get(), name.c_str(), 0);
+  }
+
+  // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them.
+  bool hand_to_a_sharer(const std::string& name) noexcept {
+    const auto records = read_proxy(proxy_path(node_.id, terms_.places));
+    if (!records) return false;
+    for (const ProxyRecord& record : *records) {
+      if (record.waiting || record.mode != Mode::shared || record.who.pid == terms_.owner.pid) continue;
+      const auto file = UnnamedFile::make(directory_.get(), uucp_content(record.who.pid), 0644);
+      const std::string aside = ".holdfast." + name;
+      if (!file || file->link_as(aside) != 0) return false;
+      return ::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0;
+    }
+    return false;
+  }
+
+  [[nodiscard]] std::string path_of(const std::string& name) const { return terms_.places.lock_dir + "/" + name; }
+
+  base::UniqueFd directory_;
+  base::UniqueFd pinned_;
+  device::InodeId inode_;
+  device::Node node_;
+  Terms terms_;
+  std::vector<std::string> names_;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace
+
+std::optional<UucpFile> read_uucp(const std::string& path) {
+  auto file = read_at(AT_FDCWD, path);
+  return file;
+}
+
+Taken take_uucp(const Subject& subject, const Terms& terms) {
+  base::UniqueFd directory{::open(terms.places.lock_dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  if (!directory)
+    return std::unexpected(unavailable(subject, fmt::format("{}: {}", terms.places.lock_dir, base::errno_text(errno))));
+  auto mark = std::make_unique<UucpMark>(std::move(directory), subject, terms);
+  if (auto obstacle = mark->make(subject, uucp_names(*subject.device, subject.node))) {
+    mark->give_back();
+    return std::unexpected(std::move(*obstacle));
+  }
+  return mark;
+}
+
+}  // namespace holdfast::convention
