@@ -6,6 +6,7 @@
 #pragma once
 
 #include <holdfast/error.hpp>
+#include <holdfast/export.hpp>
 #include <holdfast/options.hpp>
 
 #include <cstddef>
@@ -38,7 +39,7 @@ struct MarkReport {
 /// \limit   A child made by a raw clone(2), vfork(2) or _Fork(3), for which pthread_atfork(3) handlers do not run,
 ///          keeps the descriptors open until it calls exec or dies. release() frees the device all the same, but
 ///          for O_EXCL; the owner's death then frees everything but the flock, record locks, TIOCEXCL and O_EXCL.
-class Claim {
+class HF_API Claim {
  public:
   Claim() noexcept;  ///< holds nothing
   Claim(Claim&& other) noexcept;
@@ -108,7 +109,7 @@ class Claim {
 ///          no_resources for EMFILE, ENFILE, ENOMEM, ENOSPC; system_fault for the rest, with errno
 /// \cost    a terminal: some 40 system calls; measured against the bare calls in bench/
 /// \source  fcntl_locking(2), flock(2), ioctl_tty(2), open(2), FHS 3.0 section 5.9, libburn doc/ddlp.txt
-[[nodiscard]] Result<Claim> claim(std::span<const std::string> devices, const Options& options = {});
-[[nodiscard]] Result<Claim> claim(std::string_view device, const Options& options = {});
+[[nodiscard]] HF_API Result<Claim> claim(std::span<const std::string> devices, const Options& options = {});
+[[nodiscard]] HF_API Result<Claim> claim(std::string_view device, const Options& options = {});
 
 }  // namespace holdfast

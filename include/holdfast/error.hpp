@@ -5,6 +5,8 @@
 // handle; it names the holder. Everything else says which call of the system failed. Test `code` against errc.
 #pragma once
 
+#include <holdfast/export.hpp>
+
 #include <sys/types.h>
 
 #include <chrono>
@@ -34,8 +36,8 @@ enum class errc : int {
   system_fault,      ///< a system call failed in a way that is neither the caller's nor the holder's doing
 };
 
-[[nodiscard]] const std::error_category& error_category() noexcept;
-[[nodiscard]] std::error_code make_error_code(errc code) noexcept;
+[[nodiscard]] HF_API const std::error_category& error_category() noexcept;
+[[nodiscard]] HF_API std::error_code make_error_code(errc code) noexcept;
 
 /// Who has a device, as far as it can be known from outside. A field that is unknown is empty or zero.
 struct Holder {
@@ -49,7 +51,7 @@ struct Holder {
 };
 
 /// "picocom[4121] since 12:04:11 (UUCP lock file, flock)", leaving out what is unknown.
-[[nodiscard]] std::string to_string(const Holder& holder);
+[[nodiscard]] HF_API std::string to_string(const Holder& holder);
 
 /// A negative answer.
 struct Error {
