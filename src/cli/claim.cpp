@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+// claim.cpp - `holdfast claim`: holds until a signal or the end of input.
+//
+// Standard input is a trap: a shell gives a background job /dev/null or a terminal that it may not read. So an input
+// that is closed or /dev/null counts as none, and a terminal is read only while we are in its foreground.
+#include <holdfast/claim.hpp>
+
+#include "base/error.hpp"
+#include "cli/command.hpp"
+#include "convention/convention.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+namespace holdfast::cli {
+namespace {
+
+constexpr std::array kEnding{SIGINT, SIGTERM, SIGHUP};
+constexpr timespec kLookAgain{.tv_sec = 1, .tv_nsec = 0};
+
+volatile std::sig_atomic_t ended_by = 0;  // the only thing a signal handler may touch
+
+void remember(int number) { ended_by = number; }
+
+// Signals that the caller has set to be ignored (nohup, background jobs) stay ignored.
+void catch_ending_signals() {
+  for (const int number : kEnding) {
+    struct sigaction action{};
+    if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;
+    action = {};
+    action.sa_handler = remember;
+    ::sigaction(number, &action, nullptr);
+  }
+}
+
+// Ends as the signal would have ended us, so that the caller's shell sees it.
+int die_of(int number) {
+  ::signal(number, SIG_DFL);
+  ::raise(number);
+  return kExitSignalled + number;
+}
+
+bool input_can_end() {
+  struct stat file{};
+  if (::fstat(STDIN_FILENO, &file) != 0) return false;
+  return !(S_ISCHR(file.st_mode) && file.st_rdev == makedev(1, 3));
+}
+
+bool may_read_input() { return ::isatty(STDIN_FILENO) != 1 || ::tcgetpgrp(STDIN_FILENO) == ::getpgrp(); }
+
+// Whether nothing more will come: end of input, or an input that cannot be read.
+bool input_has_ended() {
+  char ignored[4096];
+  const ssize_t got = ::read(STDIN_FILENO, ignored, sizeof ignored);
+  return got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN);
+}
+
+void hold() {
+  sigset_t ending;
+  sigset_t before;
+  ::sigemptyset(&ending);
+  for (const int number : kEnding) ::sigaddset(&ending, number);
+  ::sigprocmask(SIG_BLOCK, &ending, &before);  // they are delivered inside ppoll(2) alone, or seen before it
+  pollfd input{.fd = input_can_end() ? STDIN_FILENO : -1, .events = POLLIN, .revents = 0};
+  while (ended_by == 0) {
+    const bool watched = input.fd >= 0 && may_read_input();
+    // A terminal has no event for "you are in the foreground now": look once a second.
+    const timespec* const patience = input.fd >= 0 && ::isatty(STDIN_FILENO) == 1 && !watched ? &kLookAgain : nullptr;
+    const int ready = ::ppoll(&input, watched ? 1 : 0, patience, &before);
+    if (ready > 0 && may_read_input() && input_has_ended()) break;
+  }
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
+}
+
+void tell(const Claim& claim) {
+  for (const MarkReport& mark : claim.report()) {
+    const std::string_view name = convention::entry(mark.convention).name;
+    const bool taken = mark.state == MarkReport::State::taken;
+    complain(fmt::format("{}: {}: {}{}{}", base::printable(mark.node), name, taken ? "taken" : "not available",
+                         mark.detail.empty() ? "" : ": ", base::printable(mark.detail)));
+  }
+}
+
+}  // namespace
+
+int claim_command(const CommandLine& line) {
+  if (!line.command.empty()) return fail_usage("claim", "takes no command; holdfast run does");
+  auto words = claim_words(line);
+  if (!words) return fail_usage("claim", words.error());
+
+  catch_ending_signals();
+  words->options.on_signal = OnSignal::give_up;
+  Result<Claim> claimed =
+      attempt_and_tell(*words, [&line](const Options& options) { return holdfast::claim(line.operands, options); });
+  if (!claimed) {
+    if (claimed.error().code == errc::interrupted && ended_by != 0) return die_of(ended_by);
+    return fail(claimed.error(), words->refused_status);
+  }
+  if (words->verbose) tell(*claimed);
+  print("claimed");
+  for (const std::string& device : line.operands) print(" " + base::printable(device));
+  print("\n");
+  if (!flush_output()) return kExitSystem;  // whoever waits for the line would wait for ever
+  hold();
+  claimed->release();
+  return 0;
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// command_line.hpp - from argv to words, by the table. Pure: touches nothing but getopt(3)'s own state.
+#pragma once
+
+#include "cli/table.hpp"
+
+#include <holdfast/options.hpp>
+
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast::cli {
+
+struct GivenOption {
+  Key key;
+  std::string_view value;  ///< empty for an option without argument
+};
+
+struct CommandLine {
+  std::vector<GivenOption> options;   ///< in the order given
+  std::vector<std::string> operands;  ///< the devices
+  std::vector<std::string> command;   ///< what follows "--"
+  bool separated = false;             ///< whether there was a "--"
+
+  [[nodiscard]] bool has(Key key) const;
+};
+
+/// A usage error: one line without the program's name.
+using UsageError = std::string;
+
+/// The text as it may be shown, between quotes.
+[[nodiscard]] std::string quoted(std::string_view text);
+
+/// `argv[0]` is the subcommand's name. Options may stand between the devices; "--" ends options and devices.
+[[nodiscard]] std::expected<CommandLine, UsageError> parse(const Command& command, int argc, char** argv);
+
+/// "1", "0.25": at least 0, decimal, without sign, exponent or unit. More than the clock can count waits for ever.
+[[nodiscard]] std::expected<Wait, UsageError> parse_wait(std::string_view text);
+/// 0 to 255.
+[[nodiscard]] std::expected<int, UsageError> parse_exit_code(std::string_view text);
+/// "uucp,flock".
+[[nodiscard]] std::expected<ConventionSet, UsageError> parse_conventions(std::string_view text);
+
+/// What the options of run and claim say together.
+struct ClaimWords {
+  Options options;
+  int refused_status = 75;  // EX_TEMPFAIL
+  bool verbose = false;
+};
+[[nodiscard]] std::expected<ClaimWords, UsageError> claim_words(const CommandLine& line);
+
+}  // namespace holdfast::cli
