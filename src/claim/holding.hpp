@@ -14,47 +14,58 @@
 
 namespace holdfast::claiming {
 
+/// A node of the claim and the one open description that its marks share.
 struct HeldNode {
-  convention::Subject subject;  ///< subject.fd is owned by `file`
-  base::UniqueFd file;
+  convention::Subject subject;  ///< subject.fd is owned by `file`; subject.device points into the holding
+  base::ProcessFd file;
+  bool covered = false;  ///< its other marks are held by a `holdfast run` above us
 };
 
 /// Everything taken for one claim. Move-only; the destructor gives back in reverse order of taking.
 class Holding {
  public:
   Holding() = default;
-  Holding(Holding&&) noexcept = default;
-  Holding& operator=(Holding&&) noexcept;
+  Holding(Holding&& other) noexcept;
+  Holding& operator=(Holding&& other) noexcept;
   Holding(const Holding&) = delete;
   Holding& operator=(const Holding&) = delete;
   ~Holding();
 
+  /// Reverse order of taking; idempotent; what vanished meanwhile is as good as given back.
   void give_back() noexcept;
-  /// Closes every descriptor and forgets, without unlocking: what a forked child does with its copy.
-  void abandon() noexcept;
+  /// Lets forked children inherit the descriptors (OwnerScope::tree).
+  void share_with_children() noexcept;
 
-  [[nodiscard]] std::vector<convention::MarkView> marks() const;
+  /// The marks themselves, in order of taking. Valid until give_back().
+  [[nodiscard]] std::span<const std::unique_ptr<convention::Mark>> marks() const { return marks_; }
   [[nodiscard]] std::vector<MarkReport> report() const;
-  [[nodiscard]] const std::vector<device::Device>& devices() const { return *devices_; }  ///< in the order asked for
+  /// In the order asked for.
+  [[nodiscard]] std::span<const device::Device> devices() const { return devices_; }
+  /// Siblings included, in the order of claiming.
+  [[nodiscard]] std::span<const HeldNode> nodes() const { return nodes_; }
+  /// Every descriptor that carries a lock or keeps a node open.
   [[nodiscard]] std::vector<int> descriptors() const;
+  /// native when each device that was asked for has a mark by which the kernel itself refuses others.
   [[nodiscard]] Enforcement enforcement() const;
   [[nodiscard]] Mode mode() const { return mode_; }
-  /// True when the claim is covered by a `holdfast run` that we descend from: only the proxies were taken.
-  [[nodiscard]] bool covered_by_run() const { return covered_by_run_; }
+  /// Whether every node is covered by a `holdfast run` that we descend from: then only the proxies were taken.
+  [[nodiscard]] bool covered_by_run() const;
 
   [[nodiscard]] Result<> downgrade();
   [[nodiscard]] Result<> upgrade();
+  /// As Claim::fd().
   [[nodiscard]] Result<int> use_fd(std::size_t index);
 
  private:
   friend class Taking;
-  std::unique_ptr<std::vector<device::Device>> devices_;
+  [[nodiscard]] Result<> change_mode(Mode mode);
+
+  std::vector<device::Device> devices_;
   std::vector<HeldNode> nodes_;
-  std::vector<std::unique_ptr<convention::Mark>> marks_;  // in order of taking
+  std::vector<std::unique_ptr<convention::Mark>> marks_;
   std::vector<MarkReport> unavailable_;
-  std::vector<base::UniqueFd> use_;
+  std::vector<base::ProcessFd> use_;  // per device, opened by use_fd()
   Mode mode_ = Mode::exclusive;
-  bool covered_by_run_ = false;
 };
 
 /// Takes everything for `devices` or nothing, waiting as `options.wait` says.

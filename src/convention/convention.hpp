@@ -7,7 +7,7 @@
 
 #include "base/places.hpp"
 #include "base/process.hpp"
-#include "base/unique_fd.hpp"
+#include "base/process_fd.hpp"
 #include "device/device.hpp"
 
 #include <holdfast/claim.hpp>
@@ -77,8 +77,9 @@ class Mark {
   virtual void lend() noexcept {}
   [[nodiscard]] virtual bool take_back() noexcept { return true; }
   [[nodiscard]] virtual MarkView view() const = 0;
-  /// Descriptors that this mark owns by itself (not Subject::fd): for close-on-exec and for forked children.
+  /// Descriptors that this mark owns by itself (not Subject::fd).
   [[nodiscard]] virtual std::vector<int> own_descriptors() const = 0;
+  virtual void share_with_children() noexcept {}
 };
 
 using Taken = std::expected<std::unique_ptr<Mark>, Obstacle>;
@@ -112,7 +113,7 @@ struct Entry {
 
 /// A node opened for marking.
 struct OpenNode {
-  base::UniqueFd fd;
+  base::ProcessFd fd;
   bool writable = false;
 };
 

@@ -82,13 +82,13 @@ class DdlpMark final : public Mark {
  public:
   explicit DdlpMark(device::Node node) : node_{std::move(node)} {}
 
-  void add(base::UniqueFd fd, std::string path) {
+  void add(base::ProcessFd fd, std::string path) {
     fds_.push_back(std::move(fd));
     paths_.push_back(std::move(path));
   }
 
   void give_back() noexcept override {
-    for (const base::UniqueFd& fd : fds_) {
+    for (const base::ProcessFd& fd : fds_) {
       // The content is only a hint about the holder; the lock's end is what counts.
       [[maybe_unused]] const int emptied = ::ftruncate(fd.get(), 0);
       drop_record_lock(fd.get(), {});
@@ -123,15 +123,19 @@ class DdlpMark final : public Mark {
     return view;
   }
 
+  void share_with_children() noexcept override {
+    for (base::ProcessFd& fd : fds_) fd.share_with_children();
+  }
+
   [[nodiscard]] std::vector<int> own_descriptors() const override {
     std::vector<int> fds;
-    for (const base::UniqueFd& fd : fds_) fds.push_back(fd.get());
+    for (const base::ProcessFd& fd : fds_) fds.push_back(fd.get());
     return fds;
   }
 
  private:
   device::Node node_;
-  std::vector<base::UniqueFd> fds_;
+  std::vector<base::ProcessFd> fds_;
   std::vector<std::string> paths_;
 };
 

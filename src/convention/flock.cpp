@@ -42,7 +42,7 @@ std::optional<Obstacle> lock(int fd, const device::Node& node, const Subject& su
 
 class FlockMark final : public Mark {
  public:
-  FlockMark(Convention convention, device::Node node, int fd, base::UniqueFd own, const Terms& terms)
+  FlockMark(Convention convention, device::Node node, int fd, base::ProcessFd own, const Terms& terms)
       : convention_{convention}, node_{std::move(node)}, fd_{fd}, own_{std::move(own)}, places_{terms.places} {}
 
   void give_back() noexcept override {
@@ -73,6 +73,8 @@ class FlockMark final : public Mark {
     return view;
   }
 
+  void share_with_children() noexcept override { own_.share_with_children(); }
+
   [[nodiscard]] std::vector<int> own_descriptors() const override {
     return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
   }
@@ -81,7 +83,7 @@ class FlockMark final : public Mark {
   Convention convention_;
   device::Node node_;
   int fd_;
-  base::UniqueFd own_;  // whole_disk alone; flock uses the claim's description
+  base::ProcessFd own_;  // whole_disk alone; flock uses the claim's description
   base::Places places_;
 };
 
@@ -90,7 +92,7 @@ class FlockMark final : public Mark {
 Taken take_flock(const Subject& subject, const Terms& terms) {
   if (auto obstacle = lock(subject.fd, subject.node, subject, terms.mode, terms.places))
     return std::unexpected(std::move(*obstacle));
-  return std::make_unique<FlockMark>(Convention::flock, subject.node, subject.fd, base::UniqueFd{}, terms);
+  return std::make_unique<FlockMark>(Convention::flock, subject.node, subject.fd, base::ProcessFd{}, terms);
 }
 
 Taken take_whole_disk(const Subject& subject, const Terms& terms) {
@@ -99,7 +101,7 @@ Taken take_whole_disk(const Subject& subject, const Terms& terms) {
                                  [](const device::Sibling& s) { return s.relation == device::Relation::whole_disk; });
   if (disk == siblings.end()) return std::unexpected(unavailable(subject, "the whole disk has no node"));
   // Read-only: closing a writable descriptor makes udev probe the disk again (inotify IN_CLOSE_WRITE).
-  base::UniqueFd fd{::open(disk->node.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+  base::ProcessFd fd = base::ProcessFd::open(disk->node.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd)
     return std::unexpected(unavailable(subject, fmt::format("{}: {}", disk->node.path, base::errno_text(errno))));
   if (auto same = device::recheck(fd.get(), disk->node); !same)

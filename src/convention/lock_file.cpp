@@ -64,11 +64,11 @@ int UnnamedFile::link_as(const std::string& name) const {
 
 base::UniqueFd UnnamedFile::take_descriptor() { return std::move(fd_); }
 
-std::expected<base::UniqueFd, LockFileError> open_lock_file(const std::string& path) {
+std::expected<base::ProcessFd, LockFileError> open_lock_file(const std::string& path) {
   // Never O_CREAT on a name that may exist: with fs.protected_regular even root is refused another user's file in a
   // sticky directory (proc_sys_fs(5)), and a planted file would be taken for ours.
   for (int attempt = 0; attempt < 8; ++attempt) {
-    base::UniqueFd fd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)};
+    base::ProcessFd fd = base::ProcessFd::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd) {
       struct stat status{};
       if (::fstat(fd.get(), &status) != 0) return std::unexpected(LockFileError{errno, true});

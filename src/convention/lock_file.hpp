@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/places.hpp"
+#include "base/process_fd.hpp"
 #include "base/unique_fd.hpp"
 #include "device/device.hpp"
 
@@ -21,7 +22,7 @@ struct LockFileError {
   int errnum = 0;
   bool existed = false;
 };
-[[nodiscard]] std::expected<base::UniqueFd, LockFileError> open_lock_file(const std::string& path);
+[[nodiscard]] std::expected<base::ProcessFd, LockFileError> open_lock_file(const std::string& path);
 
 /// A complete file with no name yet, owned by us, in `directory`.
 class UnnamedFile {

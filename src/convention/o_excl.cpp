@@ -14,7 +14,7 @@ namespace {
 
 class ExclMark final : public Mark {
  public:
-  ExclMark(const Subject& subject, base::UniqueFd own) : subject_{subject}, own_{std::move(own)} {}
+  ExclMark(const Subject& subject, base::ProcessFd own) : subject_{subject}, own_{std::move(own)} {}
 
   void give_back() noexcept override { own_.reset(); }
 
@@ -44,14 +44,16 @@ class ExclMark final : public Mark {
     return view;
   }
 
+  void share_with_children() noexcept override { own_.share_with_children(); }
+
   [[nodiscard]] std::vector<int> own_descriptors() const override {
     return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
   }
 
-  static std::expected<base::UniqueFd, Obstacle> open_exclusively(const Subject& subject) {
+  static std::expected<base::ProcessFd, Obstacle> open_exclusively(const Subject& subject) {
     // Its own description: a hand-over must be able to close it without losing the flock beside it. O_RDONLY is enough,
     // and closing a writable one would make udev probe the disk.
-    base::UniqueFd fd{::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    base::ProcessFd fd = base::ProcessFd::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY);
     if (!fd) {
       if (errno == EBUSY) return std::unexpected(busy(subject, find_opener(subject.node, {}), "O_EXCL"));
       if (errno == ENOMEDIUM || errno == EACCES || errno == EPERM)
@@ -65,13 +67,13 @@ class ExclMark final : public Mark {
 
  private:
   Subject subject_;
-  base::UniqueFd own_;  // empty for sg, whose node description carries it
+  base::ProcessFd own_;  // empty for sg, whose node description carries it
 };
 
 }  // namespace
 
 Taken take_o_excl(const Subject& subject, const Terms& terms) {
-  if (subject.family == device::Family::scsi_generic) return std::make_unique<ExclMark>(subject, base::UniqueFd{});
+  if (subject.family == device::Family::scsi_generic) return std::make_unique<ExclMark>(subject, base::ProcessFd{});
   auto opened = ExclMark::open_exclusively(subject);
   if (!opened) return std::unexpected(std::move(opened.error()));
   // Shared claims cannot keep it, but they must not begin while somebody has the disk for himself.

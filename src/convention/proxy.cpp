@@ -129,7 +129,7 @@ void leave_slot(int fd, int slot) noexcept {
 
 class ProxyMark final : public Mark {
  public:
-  ProxyMark(base::UniqueFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
+  ProxyMark(base::ProcessFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
       : fd_{std::move(fd)}, inode_{inode}, path_{std::move(path)}, node_{subject.node}, record_{std::move(record)} {
     slot_ = enter_slot(fd_.get(), 0, kHolderSlots, record_);
   }
@@ -169,6 +169,8 @@ class ProxyMark final : public Mark {
     return view;
   }
 
+  void share_with_children() noexcept override { fd_.share_with_children(); }
+
   [[nodiscard]] std::vector<int> own_descriptors() const override { return {fd_.get()}; }
 
   // Who has the claim byte, as an obstacle; `own_slot` is not an obstacle to ourselves.
@@ -187,7 +189,7 @@ class ProxyMark final : public Mark {
   }
 
  private:
-  base::UniqueFd fd_;
+  base::ProcessFd fd_;
   device::InodeId inode_;
   std::string path_;
   device::Node node_;
@@ -244,7 +246,7 @@ WaiterSlot::~WaiterSlot() {
 
 WaiterSlot WaiterSlot::enter(const std::string& path, const Terms& terms) {
   WaiterSlot waiter;
-  waiter.fd_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  waiter.fd_ = base::ProcessFd::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   if (!waiter.fd_) return waiter;
   ProxyRecord record;
   record.who.pid = terms.owner.pid;
@@ -257,7 +259,7 @@ WaiterSlot WaiterSlot::enter(const std::string& path, const Terms& terms) {
 }
 
 bool WaiterSlot::claim_is_free(Mode mode) const {
-  return !fd_ || !who_blocks(fd_.get(), mode == Mode::exclusive ? RecordLock::write : RecordLock::read, kClaimByte);
+  return !who_blocks(fd_.get(), mode == Mode::exclusive ? RecordLock::write : RecordLock::read, kClaimByte);
 }
 
 }  // namespace holdfast::convention

@@ -48,11 +48,13 @@ class WaiterSlot {
   ~WaiterSlot();
   /// Best effort: an empty slot object when the file or all slots are not to be had.
   static WaiterSlot enter(const std::string& path, const Terms& terms);
-  /// Whether a claim in `mode` would find byte 0 free. True when the file could not be opened: then only trying tells.
+  /// False when the file could not be opened.
+  [[nodiscard]] explicit operator bool() const { return static_cast<bool>(fd_); }
+  /// Whether a claim in `mode` would find byte 0 free.
   [[nodiscard]] bool claim_is_free(Mode mode) const;
 
  private:
-  base::UniqueFd fd_;
+  base::ProcessFd fd_;
   int slot_ = -1;
 };
 

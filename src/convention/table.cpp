@@ -4,6 +4,7 @@
 // The order: ours first, so that two holdfast claimers meet before either touches what strangers see; then the lock
 // files, which need no open(2); then what needs the node; TIOCEXCL last, because it shuts out whoever comes after.
 #include "base/error.hpp"
+#include "base/unique_fd.hpp"
 #include "convention/conventions.hpp"
 #include "convention/holder.hpp"
 
@@ -129,18 +130,18 @@ bool harmless_to_open(device::Family family) {
 
 std::expected<OpenNode, Obstacle> open_node(const Subject& subject, const base::Places& places, SgExcl excl) {
   const std::string& path = subject.node.path;
-  const int common = O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (excl == SgExcl::yes ? O_EXCL : 0);
+  const int common = O_NONBLOCK | O_NOCTTY | (excl == SgExcl::yes ? O_EXCL : 0);
   // sg refuses O_RDONLY|O_EXCL with EPERM (drivers/scsi/sg.c), and a record write lock wants a writable descriptor.
   const bool writable = !is_block(subject);
   OpenNode node;
   node.writable = writable;
-  node.fd.reset(::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | common));
+  node.fd = base::ProcessFd::open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | common);
   if (!node.fd && writable && (errno == EACCES || errno == EROFS)) {
     node.writable = false;
-    node.fd.reset(::open(path.c_str(), O_RDONLY | common));
+    node.fd = base::ProcessFd::open(path.c_str(), O_RDONLY | common);
     if (!node.fd && errno == EACCES) {
       node.writable = true;
-      node.fd.reset(::open(path.c_str(), O_WRONLY | common));
+      node.fd = base::ProcessFd::open(path.c_str(), O_WRONLY | common);
     }
   }
   if (!node.fd) {

@@ -7,6 +7,7 @@
 #include "convention/uucp.hpp"
 
 #include "base/error.hpp"
+#include "base/unique_fd.hpp"
 #include "convention/conventions.hpp"
 #include "convention/holder.hpp"
 #include "convention/lock_file.hpp"

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// holding.cpp - what is held, and every way to let go of it.
+#include "claim/holding.hpp"
+
+#include "base/error.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ranges>
+#include <utility>
+
+namespace holdfast::claiming {
+
+using convention::Mark;
+using convention::MarkView;
+using convention::Obstacle;
+using device::Family;
+
+Holding::Holding(Holding&& other) noexcept { *this = std::move(other); }
+
+Holding& Holding::operator=(Holding&& other) noexcept {
+  if (this == &other) return *this;
+  give_back();
+  // Moving a vector keeps its elements in place, so Subject::device stays right.
+  devices_ = std::move(other.devices_);
+  nodes_ = std::exchange(other.nodes_, {});
+  marks_ = std::exchange(other.marks_, {});
+  unavailable_ = std::exchange(other.unavailable_, {});
+  use_ = std::exchange(other.use_, {});
+  mode_ = other.mode_;
+  return *this;
+}
+
+Holding::~Holding() { give_back(); }
+
+void Holding::give_back() noexcept {
+  use_.clear();
+  // What needs the node open goes first, then the nodes are closed, then the lock files and the proxies: nobody opens
+  // the device while its last close still moves modem lines.
+  while (!marks_.empty() && convention::entry(marks_.back()->view().convention).phase == convention::Phase::opened) {
+    marks_.back()->give_back();
+    marks_.pop_back();
+  }
+  for (HeldNode& node : std::views::reverse(nodes_)) node.file.reset();
+  while (!marks_.empty()) {
+    marks_.back()->give_back();
+    marks_.pop_back();
+  }
+  nodes_.clear();
+}
+
+void Holding::share_with_children() noexcept {
+  for (HeldNode& node : nodes_) node.file.share_with_children();
+  for (const auto& mark : marks_) mark->share_with_children();
+  for (base::ProcessFd& fd : use_) fd.share_with_children();
+}
+
+std::vector<int> Holding::descriptors() const {
+  std::vector<int> all;
+  for (const HeldNode& node : nodes_)
+    if (node.file) all.push_back(node.file.get());
+  for (const auto& mark : marks_)
+    for (const int fd : mark->own_descriptors())
+      if (fd >= 0) all.push_back(fd);
+  for (const base::ProcessFd& fd : use_)
+    if (fd) all.push_back(fd.get());
+  return all;
+}
+
+std::vector<MarkReport> Holding::report() const {
+  std::vector<MarkReport> reports;
+  for (const auto& mark : marks_) {
+    const MarkView view = mark->view();
+    MarkReport report{view.node.path, view.convention, MarkReport::State::taken, {}};
+    for (const std::string& file : view.files) report.detail += (report.detail.empty() ? "" : " ") + file;
+    for (const std::string& note : view.notes) report.detail += (report.detail.empty() ? "" : "; ") + note;
+    if (view.covered) report.detail += " (covered by the holdfast run above)";
+    reports.push_back(std::move(report));
+  }
+  reports.insert(reports.end(), unavailable_.begin(), unavailable_.end());
+  return reports;
+}
+
+Enforcement Holding::enforcement() const {
+  const bool all_native = std::ranges::all_of(devices_, [&](const device::Device& device) {
+    return std::ranges::any_of(marks_, [&](const auto& mark) {
+      const MarkView view = mark->view();
+      return view.node.id == device.node.id && convention::entry(view.convention).native && view.notes.empty();
+    });
+  });
+  return all_native && !devices_.empty() && mode_ == Mode::exclusive ? Enforcement::native : Enforcement::advisory;
+}
+
+bool Holding::covered_by_run() const {
+  return !nodes_.empty() && std::ranges::all_of(nodes_, [](const HeldNode& node) { return node.covered; });
+}
+
+Result<> Holding::change_mode(Mode mode) {
+  // Downwards the outermost mark goes last and upwards first, so that at no moment a stranger meets less than the
+  // weaker mode.
+  std::vector<Mark*> order;
+  for (const auto& mark : marks_) order.push_back(mark.get());
+  if (mode == Mode::shared) std::ranges::reverse(order);
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    auto changed = order[i]->change_mode(mode);
+    if (changed || changed.error().kind == Obstacle::Kind::unavailable) continue;
+    const Mode before = mode == Mode::shared ? Mode::exclusive : Mode::shared;
+    while (i-- > 0) static_cast<void>(order[i]->change_mode(before));
+    return std::unexpected(std::move(changed.error().error));
+  }
+  mode_ = mode;
+  return {};
+}
+
+Result<> Holding::downgrade() { return mode_ == Mode::shared ? Result<>{} : change_mode(Mode::shared); }
+
+Result<> Holding::upgrade() { return mode_ == Mode::exclusive ? Result<>{} : change_mode(Mode::exclusive); }
+
+Result<int> Holding::use_fd(std::size_t index) {
+  if (index >= devices_.size())
+    return std::unexpected(base::failure(
+        errc::invalid_argument, fmt::format("the claim has {} devices, not {}", devices_.size(), index + 1), {}));
+  const device::Device& device = devices_[index];
+  const auto held =
+      std::ranges::find_if(nodes_, [&](const HeldNode& node) { return node.subject.node.id == device.node.id; });
+  const bool one_description = device.family == Family::terminal || device.family == Family::pseudo_terminal ||
+                               device.family == Family::scsi_generic;
+  if (one_description && held != nodes_.end() && held->file) return held->file.get();
+  use_.resize(devices_.size());
+  if (use_[index]) return use_[index].get();
+  const int common = O_NOCTTY | O_NONBLOCK;
+  base::ProcessFd fd = base::ProcessFd::open(device.node.path.c_str(), O_RDWR | common);
+  if (!fd && (errno == EACCES || errno == EROFS))
+    fd = base::ProcessFd::open(device.node.path.c_str(), O_RDONLY | common);
+  if (!fd) return std::unexpected(base::fault(errno, "open", device.node.path));
+  if (auto same = device::recheck(fd.get(), device.node); !same) return std::unexpected(std::move(same.error()));
+  use_[index] = std::move(fd);
+  return use_[index].get();
+}
+
+}  // namespace holdfast::claiming

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// waiter.cpp - see the header.
+#include "claim/waiter.hpp"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace holdfast::claiming {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// The kernel tells of a close just before it drops the locks (fs/file_table.c, __fput: fsnotify_close() stands above
+// locks_remove_file()), so after an event we look again for a moment.
+constexpr std::array kAfterEvent{0ms, 1ms, 2ms, 4ms, 8ms, 16ms};
+constexpr auto kLook = 200ms;
+// Each of our own attempts at a node closes it, which wakes other waiters, whose attempts wake us: this far apart.
+constexpr auto kApart = 100ms;
+
+}  // namespace
+
+Waiter::Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices)
+    : terms_{terms}, inotify_{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)}, last_try_{Clock::now()} {
+  for (const device::Device& device : devices) {
+    slots_.push_back(
+        {device.node.id, convention::WaiterSlot::enter(convention::proxy_path(device.node.id, terms.places), terms)});
+  }
+}
+
+bool Waiter::watch(Convention convention, const device::Node& node) {
+  std::string path = node.path;
+  std::uint32_t events = IN_CLOSE | IN_DELETE_SELF | IN_ATTRIB;
+  if (convention == Convention::proxy) {
+    path = convention::proxy_path(node.id, terms_.places);
+    events = IN_CLOSE_WRITE | IN_MODIFY | IN_DELETE_SELF;
+  } else if (convention == Convention::uucp) {
+    path = terms_.places.lock_dir;
+    events = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE;
+  } else if (convention == Convention::ddlp) {
+    path = terms_.places.tmp;
+    events = IN_CLOSE_WRITE;
+  }
+  if (std::ranges::find(watched_, path) != watched_.end()) return false;
+  // Without a watch (inotify limits are per user) looking five times a second is left.
+  if (inotify_) static_cast<void>(::inotify_add_watch(inotify_.get(), path.c_str(), events));
+  watched_.push_back(std::move(path));
+  return true;
+}
+
+void Waiter::drain() {
+  char events[4096];
+  while (inotify_ && ::read(inotify_.get(), events, sizeof events) > 0) {
+  }
+}
+
+Waiter::Woken Waiter::sleep(Clock::time_point until, Events events, const Limits& limits) {
+  while (true) {
+    const auto now = Clock::now();
+    if (limits.wait.ends() && now >= limits.wait.deadline()) return Woken::deadline;
+    if (now >= until) return Woken::try_again;
+    const auto left = (limits.wait.ends() ? std::min(until, limits.wait.deadline()) : until) - now;
+    const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+    const timespec timeout{static_cast<time_t>(nanoseconds / 1'000'000'000),
+                           static_cast<long>(nanoseconds % 1'000'000'000)};
+    pollfd heard{inotify_.get(), POLLIN, 0};
+    const int answer = ::ppoll(&heard, events == Events::end_it && inotify_ ? 1 : 0, &timeout, nullptr);
+    if (answer < 0 && errno == EINTR && limits.on_signal == OnSignal::give_up) return Woken::signal;
+    if (answer > 0) return Woken::event;
+  }
+}
+
+// The claim byte of a proxy can be looked at without opening anything, so waiters do not wake each other.
+Waiter::Woken Waiter::wait_for_proxy(const convention::WaiterSlot& slot, const Limits& limits) {
+  while (!slot.claim_is_free(terms_.mode)) {
+    const Woken woken = sleep(Clock::now() + kLook, Events::end_it, limits);
+    if (woken == Woken::deadline || woken == Woken::signal) return woken;
+    if (woken == Woken::try_again) continue;
+    drain();
+    for (const auto pause : kAfterEvent) {
+      if (slot.claim_is_free(terms_.mode)) break;
+      const Woken paused = sleep(Clock::now() + pause, Events::ignore, limits);
+      if (paused != Woken::try_again) return paused;
+    }
+  }
+  return Woken::try_again;
+}
+
+Waiter::Woken Waiter::wait_for_stranger(const Limits& limits) {
+  drain();  // the last attempt's own closes; a stranger's among them is found by looking
+  if (const Woken woken = sleep(Clock::now() + kLook, Events::end_it, limits);
+      woken == Woken::deadline || woken == Woken::signal)
+    return woken;
+  const Woken woken = sleep(last_try_ + kApart, Events::ignore, limits);
+  last_try_ = Clock::now();
+  return woken;
+}
+
+Waiter::Woken Waiter::wait(Convention convention, const device::Node& node, Wait wait, OnSignal on_signal) {
+  const Limits limits{wait, on_signal};
+  if (convention != Convention::proxy) {
+    // What happened before there was a watch was not heard: try once more first.
+    return watch(convention, node) ? Woken::try_again : wait_for_stranger(limits);
+  }
+  watch(convention, node);
+  const auto slot = std::ranges::find(slots_, node.id, &Slot::id);
+  return slot == slots_.end() || !slot->entry ? wait_for_stranger(limits) : wait_for_proxy(slot->entry, limits);
+}
+
+}  // namespace holdfast::claiming

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// waiter.hpp - sleeping until it is worth trying again.
+//
+// The kernel has no lock wait that ends at a deadline, on a signal, or on another convention's release, all at once;
+// inotify tells of all of them. A close of the proxy file (the holder's release or death) and of the node (any
+// convention that lives in a descriptor), a removal in the lock directory (UUCP). What has no event (LOCK_UN or
+// TIOCNXCL without a close, a lock file whose process died) is found by looking five times a second.
+#pragma once
+
+#include "base/unique_fd.hpp"
+#include "convention/proxy.hpp"
+
+#include <holdfast/options.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace holdfast::claiming {
+
+class Waiter {
+ public:
+  Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices);
+
+  enum class Woken : std::uint8_t {
+    try_again,
+    event,  ///< inside only: wait() never returns it
+    deadline,
+    signal,
+  };
+
+  /// Sleeps until what stood in the way (`convention` on `node`) may have gone.
+  [[nodiscard]] Woken wait(Convention convention, const device::Node& node, Wait wait, OnSignal on_signal);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Limits {
+    Wait wait;
+    OnSignal on_signal;
+  };
+  enum class Events : std::uint8_t { ignore, end_it };
+  // Shows us to status, and lets us look at the proxy without opening it again.
+  struct Slot {
+    device::DeviceId id;
+    convention::WaiterSlot entry;
+  };
+
+  bool watch(Convention convention, const device::Node& node);  // whether it is new
+  void drain();
+  [[nodiscard]] Woken sleep(Clock::time_point until, Events events, const Limits& limits);
+  [[nodiscard]] Woken wait_for_proxy(const convention::WaiterSlot& slot, const Limits& limits);
+  [[nodiscard]] Woken wait_for_stranger(const Limits& limits);
+
+  convention::Terms terms_;
+  base::UniqueFd inotify_;
+  std::vector<Slot> slots_;
+  std::vector<std::string> watched_;
+  Clock::time_point last_try_{};
+};
+
+}  // namespace holdfast::claiming
