@@ -21,7 +21,7 @@ constexpr int kDeepest = 24;
 
 using Skip = bool (*)(std::string_view name);
 
-bool is_another_usb_device(std::string_view name) { return is_usb_device_name(name) || name.starts_with("usb"); }
+bool is_another_usb_device(std::string_view name) { return is_usb_device_name(name) || is_usb_root_hub_name(name); }
 
 class Neighbourhood {
  public:
@@ -82,8 +82,8 @@ bool Neighbourhood::add(std::string_view dir, Relation relation) {
 
 void Neighbourhood::walk(const std::string& dir, Relation relation, Skip skip, int depth) {
   // What never holds a device node, and is wide.
-  static constexpr std::array<std::string_view, 6> kBarren{"power",     "queue",    "mq",
-                                                           "integrity", "msi_irqs", "statistics"};
+  static constexpr std::array<std::string_view, 8> kBarren{"power",   "queue",  "mq",    "integrity",
+                                                           "holders", "slaves", "trace", "msi_irqs"};
   if (depth == 0) return;
   const std::vector<Entry> entries = reader_.entries(dir);
   if (std::ranges::find(entries, "dev", &Entry::name) != entries.end()) add(dir, relation);

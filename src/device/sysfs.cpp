@@ -45,6 +45,13 @@ bool has_shape(std::string_view name, std::string_view shape) {
   return name.empty();
 }
 
+// domain:bus:slot.function, four digits or more, two, two, one ("%04x:%02x:%02x.%d", drivers/pci/probe.c). The widths
+// matter: the second port of the first PnP UART is called "00:00:0.1".
+bool is_pci_function_name(std::string_view name) {
+  return name.size() >= 12 && has_shape(name, "x:x:x.d") && name[name.size() - 8] == ':' &&
+         name[name.size() - 5] == ':';
+}
+
 std::optional<ScsiAddress> scsi_address(std::string_view name) {
   if (!has_shape(name, "d:d:d:d")) return std::nullopt;
   ScsiAddress address;
@@ -177,6 +184,8 @@ bool is_usb_device_name(std::string_view name) {
          std::ranges::all_of(name, [](char c) { return is_digit(c) || c == '-' || c == '.'; });
 }
 
+bool is_usb_root_hub_name(std::string_view name) { return has_shape(name, "usbd"); }
+
 // bus:vendor:product.instance, each of four digits or more (drivers/hid/hid-core.c); a PCI address has the same shape
 // but is shorter.
 bool is_hid_device_name(std::string_view name) { return name.size() >= 19 && has_shape(name, "x:x:x.x"); }
@@ -191,7 +200,7 @@ Ancestry ancestry(std::string_view dir) {
     const std::string_view prefix = dir.substr(0, end);
     const std::string_view name = name_of(prefix);
     const bool last = end == std::string_view::npos;
-    const bool root_hub = has_shape(name, "usbd");
+    const bool root_hub = is_usb_root_hub_name(name);
     below_usb = below_usb || root_hub;
     // Below a root hub only: an I2C chip is called "0-0050".
     if (below_usb && (is_usb_device_name(name) || (last && root_hub))) found.usb = prefix;
@@ -201,7 +210,7 @@ Ancestry ancestry(std::string_view dir) {
     }
     if (is_hid_device_name(name)) {
       found.hid = prefix;
-    } else if (has_shape(name, "x:x:x.d")) {
+    } else if (is_pci_function_name(name)) {
       found.pci = prefix;
     }
     if (last) return found;

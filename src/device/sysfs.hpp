@@ -65,6 +65,7 @@ struct Ancestry {
 [[nodiscard]] Ancestry ancestry(std::string_view dir);
 
 [[nodiscard]] bool is_usb_device_name(std::string_view name);
+[[nodiscard]] bool is_usb_root_hub_name(std::string_view name);
 [[nodiscard]] bool is_hid_device_name(std::string_view name);
 
 /// The canonical directory of a device number; empty when sysfs does not know it.
