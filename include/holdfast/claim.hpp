@@ -6,7 +6,7 @@
 #pragma once
 
 #include <holdfast/error.hpp>
-#include <holdfast/export.hpp>
+#include <holdfast/export.h>
 #include <holdfast/options.hpp>
 
 #include <cstddef>

@@ -5,7 +5,7 @@
 // handle; it names the holder. Everything else says which call of the system failed. Test `code` against errc.
 #pragma once
 
-#include <holdfast/export.hpp>
+#include <holdfast/export.h>
 
 #include <sys/types.h>
 

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * holdfast.h - taking a device for yourself, from C. The promises are those of claim.hpp: the owner is the process, its
+ * death releases, all or nothing, no open(2) before the proxy and the lock files are held.
+ *
+ * Functions return 0, or -1 with errno set; errno says what to do next:
+ *   EBUSY      refused: somebody else holds the device      ETIMEDOUT  still held at the deadline
+ *   EINTR      a signal handler ran during a wait           EACCES     you may not open the device
+ *   ENOENT     no such device                               ENODEV     not a device
+ *   ENXIO      the device is gone                           EPERM      the claim is not held by this process
+ *   EINVAL     an argument that can never work              ENOTUNIQ   the names of one drive cannot be told apart
+ *   EMFILE, ENFILE, ENOMEM, ENOSPC and others: as the failing system call said.
+ *
+ * Thread rules: hf_claim_*() on different claims are independent, on one claim they are serialised inside, but for
+ * hf_release(), after which the pointer is dead.
+ */
+#ifndef HOLDFAST_HOLDFAST_H
+#define HOLDFAST_HOLDFAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <holdfast/export.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The right to use one or more devices. Inert in a forked child. */
+typedef struct hf_claim hf_claim;
+
+enum {
+	HF_SHARED      = 1u << 0, /* share with other shared claims; without it the claim is exclusive */
+	HF_UNIT        = 1u << 1, /* cover the whole physical unit, not only the same function */
+	HF_NO_OPEN     = 1u << 2, /* only the conventions that need no open(2) of the device */
+	HF_INTERRUPTED = 1u << 3, /* a signal handler that runs during the wait ends it: EINTR */
+	HF_TREE        = 1u << 4, /* forked children inherit; the claim ends with the last of them */
+};
+
+#define HF_WAIT_NONE    INT64_C(0)    /* refuse at once */
+#define HF_WAIT_FOREVER INT64_C(-1)
+
+/* What to ask for. Zero it, set `size` to sizeof(struct hf_options), then what you need; unknown flags are EINVAL. */
+struct hf_options {
+	size_t size;
+	uint32_t flags;       /* HF_* */
+	uint32_t conventions; /* bit N leaves out convention N of enum holdfast::Convention; 0 takes all */
+	int64_t wait_ms;      /* milliseconds of CLOCK_MONOTONIC, HF_WAIT_NONE or HF_WAIT_FOREVER */
+	const char *purpose;  /* shown to others; may be NULL */
+};
+
+/* Why not, in words. The strings are never NULL; they are cut to fit. */
+struct hf_error {
+	pid_t holder;       /* 0 when unknown */
+	char message[512];  /* one line: device, holder, means, way out */
+	char device[256];
+};
+
+/*
+ * Takes `count` devices, all or nothing. A device is a path, a link, or a number ("c4:64", "b8:0").
+ * On success *claim is set; on failure it is NULL and nothing is held. `options` and `error` may be NULL.
+ * Cost: some 40 system calls for a terminal.
+ */
+HF_API int hf_claim_devices(hf_claim **claim, const char *const *devices, size_t count,
+			    const struct hf_options *options, struct hf_error *error);
+
+/* The same for one device. */
+HF_API int hf_claim_device(hf_claim **claim, const char *device, const struct hf_options *options,
+			   struct hf_error *error);
+
+/*
+ * A descriptor of device `index` of the claim, open for use; -1 with errno on failure. Borrowed: hf_release() closes
+ * it, you must not. On a terminal it has O_NONBLOCK set.
+ */
+HF_API int hf_claim_fd(hf_claim *claim, size_t index);
+
+/* 1 when this process holds the devices through `claim`, else 0. NULL is 0. */
+HF_API int hf_claim_held(const hf_claim *claim);
+
+/* Exclusive to shared, without a gap. */
+HF_API int hf_claim_downgrade(hf_claim *claim);
+
+/* Shared to exclusive; EBUSY when others share, the claim then stays shared. Never waits. */
+HF_API int hf_claim_upgrade(hf_claim *claim);
+
+/* Lets the claim survive exec(2): the program that follows keeps it until it ends. */
+HF_API int hf_claim_leave_to_exec(hf_claim *claim);
+
+/* Gives the devices back and frees `claim`. In a forked child it only frees. NULL is allowed. */
+HF_API void hf_release(hf_claim *claim);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

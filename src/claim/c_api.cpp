@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+// c_api.cpp - the front door for C: the same claims, errno for an answer. Nothing is decided here.
+#include <holdfast/holdfast.h>
+#include <holdfast/claim.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+struct hf_claim {
+  holdfast::Claim claim;
+};
+
+namespace {
+
+using holdfast::errc;
+using holdfast::Error;
+
+int errno_of(const Error& error) {
+  switch (static_cast<errc>(error.code.value())) {
+    case errc::refused:
+      return EBUSY;
+    case errc::timed_out:
+      return ETIMEDOUT;
+    case errc::interrupted:
+      return EINTR;
+    case errc::not_permitted:
+      return EACCES;
+    case errc::no_such_device:
+      return ENOENT;
+    case errc::not_a_device:
+      return ENODEV;
+    case errc::gone:
+      return ENXIO;
+    case errc::not_held:
+      return EPERM;
+    case errc::invalid_argument:
+      return EINVAL;
+    case errc::ambiguous:
+      return ENOTUNIQ;
+    case errc::no_resources:
+      return error.errnum != 0 ? error.errnum : ENOMEM;
+    case errc::system_fault:
+      return error.errnum != 0 ? error.errnum : EIO;
+  }
+  return EIO;
+}
+
+template <std::size_t size>
+void copy(const std::string& text, char (&out)[size]) {
+  const std::size_t length = std::min(text.size(), size - 1);
+  std::memcpy(out, text.data(), length);
+  out[length] = '\0';
+}
+
+int fail(const Error& error, hf_error* out) {
+  if (out != nullptr) {
+    out->holder = error.holder ? error.holder->pid : 0;
+    copy(error.message, out->message);
+    copy(error.device, out->device);
+  }
+  errno = errno_of(error);
+  return -1;
+}
+
+int answer(const holdfast::Result<>& result) { return result ? 0 : fail(result.error(), nullptr); }
+
+int invalid(const char* what, hf_error* out) {
+  Error error;
+  error.code = errc::invalid_argument;
+  error.message = what;
+  return fail(error, out);
+}
+
+constexpr std::uint32_t kKnownFlags = HF_SHARED | HF_UNIT | HF_NO_OPEN | HF_INTERRUPTED | HF_TREE;
+
+// False when the caller's words make no sense to this version.
+bool translate(const hf_options& from, holdfast::Options& to) {
+  if (from.size != sizeof from || (from.flags & ~kKnownFlags) != 0 || from.wait_ms < HF_WAIT_FOREVER ||
+      (from.conventions >> holdfast::kConventionCount) != 0)
+    return false;
+  using namespace holdfast;
+  if ((from.flags & HF_SHARED) != 0) to.mode = Mode::shared;
+  if ((from.flags & HF_UNIT) != 0) to.cover = Cover::unit;
+  if ((from.flags & HF_NO_OPEN) != 0) to.opening = Opening::never;
+  if ((from.flags & HF_INTERRUPTED) != 0) to.on_signal = OnSignal::give_up;
+  if ((from.flags & HF_TREE) != 0) to.owner_scope = OwnerScope::tree;
+  for (int i = 0; i < kConventionCount; ++i)
+    if ((from.conventions >> i & 1U) != 0) to.conventions = to.conventions.without(static_cast<Convention>(i));
+  if (from.wait_ms == HF_WAIT_FOREVER) to.wait = Wait::for_ever();
+  // A wait longer than the clock can count is a wait for ever.
+  constexpr std::int64_t kLongest =
+      std::chrono::duration_cast<std::chrono::milliseconds>(Wait::Clock::duration::max()).count();
+  if (from.wait_ms > 0)
+    to.wait = from.wait_ms > kLongest ? Wait::for_ever() : Wait::at_most(std::chrono::milliseconds{from.wait_ms});
+  if (from.purpose != nullptr) to.purpose = from.purpose;
+  return true;
+}
+
+}  // namespace
+
+extern "C" {
+
+int hf_claim_devices(hf_claim** claim, const char* const* devices, size_t count, const hf_options* options,
+                     hf_error* error) {
+  if (claim == nullptr) return invalid("no place for the claim", error);
+  *claim = nullptr;
+  if (devices == nullptr && count > 0) return invalid("no device was named", error);
+  holdfast::Options words;
+  if (options != nullptr && !translate(*options, words))
+    return invalid("options of another version, or unknown ones", error);
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) {
+    if (devices[i] == nullptr) return invalid("a device name is NULL", error);
+    names.emplace_back(devices[i]);
+  }
+  auto taken = holdfast::claim(names, words);
+  if (!taken) return fail(taken.error(), error);
+  *claim = new (std::nothrow) hf_claim{std::move(*taken)};
+  if (*claim != nullptr) return 0;
+  errno = ENOMEM;
+  return -1;
+}
+
+int hf_claim_device(hf_claim** claim, const char* device, const hf_options* options, hf_error* error) {
+  return hf_claim_devices(claim, &device, 1, options, error);
+}
+
+int hf_claim_fd(hf_claim* claim, size_t index) {
+  if (claim == nullptr) return invalid("no claim", nullptr);
+  const auto fd = claim->claim.fd(index);
+  return fd ? *fd : fail(fd.error(), nullptr);
+}
+
+int hf_claim_held(const hf_claim* claim) { return claim != nullptr && claim->claim.held() ? 1 : 0; }
+
+int hf_claim_downgrade(hf_claim* claim) {
+  return claim == nullptr ? invalid("no claim", nullptr) : answer(claim->claim.downgrade());
+}
+
+int hf_claim_upgrade(hf_claim* claim) {
+  return claim == nullptr ? invalid("no claim", nullptr) : answer(claim->claim.upgrade());
+}
+
+int hf_claim_leave_to_exec(hf_claim* claim) {
+  return claim == nullptr ? invalid("no claim", nullptr) : answer(claim->claim.leave_to_exec());
+}
+
+void hf_release(hf_claim* claim) { delete claim; }
+
+}  // extern "C"
