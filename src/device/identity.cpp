@@ -158,11 +158,14 @@ Result<Device> describe(int fd, Node node, std::string_view given, const base::P
   }
   const std::string dir = directory_of(reader, id, places);
   Uevent event;
-  if (!dir.empty()) {
+  if (is_terminal_directory(dir)) {
+    event.devname = name_of(dir);
+    device.subsystem = "tty";
+  } else if (!dir.empty()) {
     event = reader.uevent(dir);
     device.subsystem = reader.subsystem(dir);
-    device.driver = reader.driver(dir);
   }
+  device.driver = reader.driver(dir);
   device.family = family_of(device.subsystem, event, id);
   settle_path(device.node, fd, given, event.devname.empty() ? std::string{} : places.dev + "/" + event.devname, places);
   UdevRecord record = udev_record(reader, device.node, device.family, places);
@@ -170,7 +173,7 @@ Result<Device> describe(int fd, Node node, std::string_view given, const base::P
     device.unit = unit_of(dir, device.family);
     device.scsi = ancestry(dir).address;
     device.label = label_of(reader, record, dir);
-    device.siblings = siblings_of(reader, dir, id, device.family, places);
+    device.siblings = siblings_of(reader, dir, device.family, places);
   }
   device.links = std::move(record.links);
   device.stable_name = stable_name(device.links);

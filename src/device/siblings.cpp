@@ -25,8 +25,8 @@ bool is_another_usb_device(std::string_view name) { return is_usb_device_name(na
 
 class Neighbourhood {
  public:
-  Neighbourhood(Reader& reader, const DeviceId& self, const base::Places& places)
-      : reader_{reader}, self_{self}, places_{places} {}
+  Neighbourhood(Reader& reader, const std::string& self, const base::Places& places)
+      : reader_{reader}, places_{places}, seen_{self} {}
 
   void of_function(const std::string& dir, Family family);
   void of_unit(const std::string& unit) { walk(unit, Relation::same_unit, is_another_usb_device, kDeepest); }
@@ -42,7 +42,7 @@ class Neighbourhood {
     dev_t backing;
   };
 
-  bool add(std::string_view dir, Relation relation);
+  bool add(const std::string& dir, Relation relation);
   void walk(const std::string& dir, Relation relation, Skip skip, int depth);
   void scsi_nodes(std::string_view dir);
   void nvme_twin(const std::string& dir);
@@ -55,28 +55,22 @@ class Neighbourhood {
   [[nodiscard]] std::string followed(const std::string& dir, std::string_view sub, std::string_view name);
 
   Reader& reader_;
-  DeviceId self_;
   const base::Places& places_;
+  std::vector<std::string> seen_;  // directories; the closest relation comes first and stays
   std::vector<Sibling> found_;
   std::optional<std::vector<Loop>> loops_;
 };
 
-// Whether the node is new here. It may be known to us and yet have no place in /dev: then what is built on it still
-// counts.
-bool Neighbourhood::add(std::string_view dir, Relation relation) {
+// Whether the device is new here. It may have no node in our /dev: then what is built on it still counts.
+bool Neighbourhood::add(const std::string& dir, Relation relation) {
+  if (std::ranges::find(seen_, dir) != seen_.end()) return false;
+  seen_.push_back(dir);
   const Uevent event = reader_.uevent(dir);
   if (event.devname.empty()) return false;
   const std::string subsystem = reader_.subsystem(dir);
-  Sibling sibling;
-  sibling.relation = relation;
-  sibling.node.id = {subsystem == "block" ? Kind::block : Kind::character, event.major, event.minor};
-  const auto same = [&sibling](const Sibling& other) { return other.node.id == sibling.node.id; };
-  if (sibling.node.id == self_ || std::ranges::any_of(found_, same)) return false;
-  sibling.family = family_of(subsystem, event, sibling.node.id);
+  const DeviceId id{subsystem == "block" ? Kind::block : Kind::character, event.major, event.minor};
   auto node = node_at(places_.dev + "/" + event.devname);
-  if (!node || node->id != sibling.node.id) return true;
-  sibling.node = *std::move(node);
-  found_.push_back(std::move(sibling));
+  if (node && node->id == id) found_.push_back({*std::move(node), family_of(subsystem, event, id), relation});
   return true;
 }
 
@@ -205,6 +199,7 @@ void Neighbourhood::below(const std::string& dir, int depth) {
     const std::string whole{parent_of(layer)};
     if (add(whole, Relation::layer_below)) below(whole, depth - 1);
   };
+  if (dir.find("/devices/virtual/") == std::string::npos) return;  // only dm, md and loop are built on others
   for (const Entry& entry : reader_.entries(dir + "/slaves"))
     if (const std::string layer = followed(dir, "slaves", entry.name); !layer.empty()) descend(layer);
   if (!name_of(dir).starts_with("loop")) return;
@@ -242,9 +237,8 @@ std::string unit_of(const std::string& dir, Family family) {
   return family == Family::partition ? std::string{parent_of(dir)} : dir;
 }
 
-std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, const DeviceId& id, Family family,
-                                 const base::Places& places) {
-  Neighbourhood neighbourhood{reader, id, places};
+std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, Family family, const base::Places& places) {
+  Neighbourhood neighbourhood{reader, dir, places};
   neighbourhood.of_function(dir, family);
   const Ancestry names = ancestry(dir);
   if (!names.usb.empty() || !names.scsi.empty() || !names.pci.empty()) neighbourhood.of_unit(unit_of(dir, family));

@@ -16,7 +16,7 @@ namespace holdfast::device {
 
 /// The siblings of the device at `dir`, sorted by number. A node that /dev does not have is left out: nobody here can
 /// open it.
-[[nodiscard]] std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, const DeviceId& id,
-                                               Family family, const base::Places& places);
+[[nodiscard]] std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, Family family,
+                                               const base::Places& places);
 
 }  // namespace holdfast::device

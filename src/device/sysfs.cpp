@@ -15,7 +15,6 @@
 #include <cerrno>
 #include <charconv>
 #include <climits>
-#include <memory>
 
 namespace holdfast::device {
 namespace {
@@ -128,19 +127,24 @@ std::string Reader::link(const std::string& path) {
 }
 
 std::vector<Entry> Reader::entries(const std::string& dir) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream{::opendir(dir.c_str()), ::closedir};
-  if (!stream) {
-    note(errno);
-    return {};
-  }
   std::vector<Entry> found;
-  while (const dirent* const item = ::readdir(stream.get())) {
-    if (item->d_name[0] == '.') continue;
-    bool directory = item->d_type == DT_DIR;
-    if (struct stat facts; item->d_type == DT_UNKNOWN)  // readdir(3): some file systems leave it open
-      directory =
-          ::fstatat(::dirfd(stream.get()), item->d_name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(facts.st_mode);
-    found.push_back({item->d_name, directory});
+  const base::UniqueFd fd{::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) {
+    note(errno);
+    return found;
+  }
+  // getdents64(2) and not readdir(3): a stream costs an fstat(2) and 32 KiB of heap for each of many small directories.
+  alignas(dirent64) std::array<char, 8192> buffer;
+  for (ssize_t filled; (filled = ::getdents64(fd.get(), buffer.data(), buffer.size())) > 0;) {
+    for (ssize_t at = 0; at < filled;) {
+      const auto* const item = reinterpret_cast<const dirent64*>(buffer.data() + at);
+      at += item->d_reclen;
+      if (item->d_name[0] == '.') continue;
+      bool directory = item->d_type == DT_DIR;
+      if (struct stat facts; item->d_type == DT_UNKNOWN)  // readdir(3): some file systems leave it open
+        directory = ::fstatat(fd.get(), item->d_name, &facts, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(facts.st_mode);
+      found.push_back({item->d_name, directory});
+    }
   }
   std::ranges::sort(found, {}, &Entry::name);
   return found;
@@ -170,6 +174,7 @@ std::string Reader::subsystem(std::string_view dir) {
 
 std::string Reader::driver(std::string_view dir) {
   if (dir.find("/devices/virtual/") != std::string_view::npos) return {};
+  if (is_terminal_directory(dir)) dir = parent_of(parent_of(dir));  // neither a class device nor its class has a driver
   for (; name_of(dir) != "devices" && !dir.empty(); dir = parent_of(dir)) {
     const std::string target = link(std::string{dir} + "/driver");
     // Linux 6.5 put two layers of its own between a UART and its device; their drivers ("port", "ctrl") say nothing.
@@ -222,6 +227,12 @@ std::string directory_of(Reader& reader, const DeviceId& id, const base::Places&
   const std::string base = places.sys + (id.kind == Kind::block ? "/dev/block" : "/dev/char");
   const std::string target = reader.link(base + "/" + std::to_string(id.major) + ":" + std::to_string(id.minor));
   return target.empty() ? std::string{} : resolved(base, target);
+}
+
+bool is_terminal_directory(std::string_view dir) {
+  // drivers/base/core.c, get_device_parent(): devices of a class lie in a directory of the class's name. The tty class
+  // keeps the device's name for the node (drivers/tty/tty_io.c, tty_devnode() sets the mode alone).
+  return name_of(parent_of(dir)) == "tty" && dir.find('!') == std::string_view::npos;
 }
 
 Family family_of(const DeviceId& id) {

@@ -71,6 +71,9 @@ struct Ancestry {
 /// The canonical directory of a device number; empty when sysfs does not know it.
 [[nodiscard]] std::string directory_of(Reader& reader, const DeviceId& id, const base::Places& places);
 
+/// Whether the directory is a terminal's: then its name is the node's and there is nothing more to read.
+[[nodiscard]] bool is_terminal_directory(std::string_view dir);
+
 [[nodiscard]] Family family_of(std::string_view subsystem, const Uevent& uevent, const DeviceId& id);
 /// From the number alone, where there is no sysfs (Documentation/admin-guide/devices.txt).
 [[nodiscard]] Family family_of(const DeviceId& id);
