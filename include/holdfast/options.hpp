@@ -122,7 +122,7 @@ struct Options {
   Cover cover = Cover::function;
   Opening opening = Opening::allowed;
   ConventionSet conventions = ConventionSet::all();
-  std::string purpose;  ///< shown to others in `holdfast status`; control characters are replaced, cut at 80 bytes
+  std::string purpose{};  ///< shown to others in `holdfast status`; control characters are replaced, cut at 80 bytes
 };
 
 }  // namespace holdfast

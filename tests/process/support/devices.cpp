@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// devices.cpp - see the header.
+#include "process/support/devices.hpp"
+
+#include "convention/uucp.hpp"
+#include "device/device.hpp"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+namespace holdfast::testing_support {
+
+using base::UniqueFd;
+
+Pty::Pty() : master_{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)} {
+  char name[64] = "";
+  if (!master_ || ::grantpt(master_.get()) != 0 || ::unlockpt(master_.get()) != 0 ||
+      ::ptsname_r(master_.get(), name, sizeof name) != 0)
+    std::abort();
+  path_ = name;
+}
+
+LoopDevice::LoopDevice() {
+  const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
+  const UniqueFd backing{::memfd_create("holdfast-loop", MFD_CLOEXEC)};
+  if (!control || !backing || ::ftruncate(backing.get(), 1 << 20) != 0) {
+    missing_ = std::string{"loop devices: "} + std::strerror(errno);
+    return;
+  }
+  // Others take the number that was free a moment ago: try again.
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) break;
+    const std::string path = "/dev/loop" + std::to_string(number);
+    const UniqueFd loop{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+    if (!loop) break;
+    loop_config config{};
+    config.fd = static_cast<__u32>(backing.get());
+    if (::ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) {
+      path_ = path;
+      return;
+    }
+    if (errno != EBUSY) break;
+  }
+  missing_ = std::string{"loop devices: "} + std::strerror(errno);
+}
+
+LoopDevice::~LoopDevice() {
+  if (path_.empty()) return;
+  const UniqueFd loop{::open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (loop) ::ioctl(loop.get(), LOOP_CLR_FD, 0);
+}
+
+TemporaryDirectory::TemporaryDirectory() : path_{"/tmp/holdfast-test-XXXXXX"} {
+  if (::mkdtemp(path_.data()) == nullptr) std::abort();
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::vector<std::string> lock_files_of(const std::string& path) {
+  std::vector<std::string> found;
+  const auto device = device::identify(path);
+  if (!device) return found;
+  auto names = convention::uucp_names(*device, device->node);
+  names.create.insert(names.create.end(), names.watch.begin(), names.watch.end());
+  for (const std::string& name : names.create)
+    for (const std::string& file : {"/run/lock/" + name, "/run/lock/.holdfast." + name})
+      if (::faccessat(AT_FDCWD, file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) found.push_back(file);
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator{"/run/lock", ignored})
+    if (entry.path().filename().string().starts_with(".holdfast-tmp.")) found.push_back(entry.path());
+  return found;
+}
+
+std::string private_lock_directory(const std::string& options) {
+  if (::unshare(CLONE_NEWNS) != 0) return std::string{"a mount namespace: "} + std::strerror(errno);
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("holdfast-test", "/run/lock", "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0)
+    return std::string{"mounting a tmpfs: "} + std::strerror(errno);
+  return {};
+}
+
+}  // namespace holdfast::testing_support
