@@ -66,7 +66,8 @@ std::string to_string(const Holder& holder) {
     const bool today = std::chrono::system_clock::now() - *holder.since < std::chrono::hours{20};
     text += today ? fmt::format(" since {:%H:%M:%S}", local) : fmt::format(" since {:%F %H:%M}", local);
   }
-  if (!holder.means.empty()) text += fmt::format(" ({})", fmt::join(holder.means, ", "));
+  if (!holder.means.empty())
+    text += fmt::format(" ({})", base::printable(fmt::format("{}", fmt::join(holder.means, ", "))));
   return text;
 }
 
@@ -137,10 +138,11 @@ Error failure(errc code, std::string message, std::string_view device) {
 
 namespace {
 
-// Length of the well-formed UTF-8 sequence at the head of `text`, 0 when there is none (Unicode 15, table 3-7, without
-// the overlong and surrogate refinements: such bytes harm no terminal).
+// Length of the well-formed UTF-8 sequence at the head of `text`, 0 when there is none (Unicode 15, table 3-7).
+// Overlong forms and surrogates count as broken: some terminals decode the former, and JSON forbids both.
 std::size_t utf8_length(std::string_view text) {
-  const auto lead = static_cast<unsigned char>(text.front());
+  const auto byte = [text](std::size_t at) { return static_cast<unsigned char>(text[at]); };
+  const unsigned char lead = byte(0);
   const std::size_t length = lead < 0x80                   ? 1
                              : lead >= 0xC2 && lead < 0xE0 ? 2
                              : lead >= 0xE0 && lead < 0xF0 ? 3
@@ -148,8 +150,10 @@ std::size_t utf8_length(std::string_view text) {
                                                            : 0;
   if (length == 0 || length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
-    if ((static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U) return 0;
-  return length;
+    if ((byte(i) & 0xC0U) != 0x80U) return 0;
+  const bool overlong = (lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xF0 && byte(1) < 0x90);
+  const bool no_character = (lead == 0xED && byte(1) >= 0xA0) || (lead == 0xF4 && byte(1) >= 0x90);
+  return overlong || no_character ? 0 : length;
 }
 
 }  // namespace

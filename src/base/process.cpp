@@ -109,6 +109,9 @@ std::string executable_name(pid_t pid) {
   const ssize_t length = ::readlink(fmt::format("/proc/{}/exe", pid).c_str(), target, sizeof target);
   if (length > 0) {
     std::string_view path{target, static_cast<std::size_t>(length)};
+    // A file that was replaced while it runs (proc_pid_exe(5)); readers of our lock files drop this as well.
+    static constexpr std::string_view kDeleted = " (deleted)";
+    if (path.ends_with(kDeleted)) path.remove_suffix(kDeleted.size());
     if (const auto slash = path.rfind('/'); slash != std::string_view::npos) path.remove_prefix(slash + 1);
     return std::string{path};
   }

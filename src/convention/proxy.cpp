@@ -8,6 +8,7 @@
 #include "convention/holder.hpp"
 #include "convention/lock_file.hpp"
 #include "convention/record_lock.hpp"
+#include "device/node.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -57,11 +58,16 @@ std::optional<ProxyRecord> parse_proxy_record(std::string_view text) {
   if (!take_number(text, record.who.pid) || record.who.pid <= 0 || !take_number(text, record.who.start_ticks) ||
       !take_number(text, since) || text.size() < 3)
     return std::nullopt;
+  if ((text[0] != 'x' && text[0] != 's') || (text[1] != 'h' && text[1] != 'w') || text[2] != ' ') return std::nullopt;
   record.mode = text[0] == 's' ? Mode::shared : Mode::exclusive;
   record.waiting = text[1] == 'w';
   text.remove_prefix(3);
   if (!take_number(text, uid)) return std::nullopt;
-  record.who.since = std::chrono::system_clock::time_point{std::chrono::milliseconds{since}};
+  // What the clock's nanoseconds cannot hold was not written by us.
+  using Clock = std::chrono::system_clock;
+  constexpr auto kLatest = std::chrono::floor<std::chrono::milliseconds>(Clock::duration::max()).count();
+  if (since < 0 || since > kLatest) return std::nullopt;
+  record.who.since = Clock::time_point{std::chrono::milliseconds{since}};
   record.who.purpose = base::printable(text.substr(0, text.find('\n')), 80);
   record.who.user = base::user_name(uid);
   return record;
@@ -78,9 +84,11 @@ std::optional<device::DeviceId> proxy_device(std::string_view file_name) {
   auto id = device::parse_number(file_name.substr(0, at));
   if (id && at != std::string_view::npos) {
     const std::string_view instance = file_name.substr(at + 1);
-    const auto [end, error] = std::from_chars(instance.data(), instance.data() + instance.size(), id->devpts);
-    if (error != std::errc{} || end != instance.data() + instance.size()) return std::nullopt;
+    std::from_chars(instance.data(), instance.data() + instance.size(), id->devpts);
   }
+  // Only the name that we would give it: another one is a file that no claim locks.
+  if (!id || device::to_string(*id) != file_name || (id->devpts != 0 && !device::is_pseudo_terminal(*id)))
+    return std::nullopt;
   return id;
 }
 

@@ -71,38 +71,47 @@ UucpNames uucp_names(const device::Device& device, const device::Node& node) {
 }
 
 bool is_uucp_name(std::string_view file_name) {
-  if (file_name.starts_with("LCK.."))
-    return file_name.size() > 5 && file_name[5] != '.';  // "LCK...PID" is lockdev's own
-  for (const std::string_view prefix : {"LK.", "LCK.C.", "LCK.B.", "LCK."}) {
+  if (file_name.starts_with("LCK..")) {
+    const std::string_view rest = file_name.substr(5);
+    // "LCK...PID" is lockdev's own, "LCK..TM.x" mgetty's half-made file.
+    return !rest.empty() && rest.front() != '.' && !rest.starts_with("TM.");
+  }
+  for (const std::string_view prefix : {"LK.b.", "LK.", "LCK.C.", "LCK.B.", "LCK."}) {
     if (!file_name.starts_with(prefix)) continue;
-    std::string_view rest = file_name.substr(prefix.size());
-    if (rest.starts_with("b.")) rest.remove_prefix(2);
-    return !rest.empty() &&
-           std::all_of(rest.begin(), rest.end(), [](char c) { return c == '.' || (c >= '0' && c <= '9'); });
+    const std::string_view rest = file_name.substr(prefix.size());
+    return !rest.empty() && rest.front() != '.' && rest.find_first_not_of(".0123456789") == std::string_view::npos;
   }
   return false;
 }
 
+namespace {
+
+// PID_MAX_LIMIT, include/linux/threads.h. Four or eight bytes that make a larger number are text, or nothing: no text
+// of printable characters makes a smaller one.
+constexpr std::int64_t kLargestPid = 4 * 1024 * 1024;
+
+template <class Integer>
+std::optional<pid_t> native_pid(std::string_view bytes) {
+  Integer value = 0;
+  if (bytes.size() != sizeof value) return std::nullopt;
+  std::memcpy(&value, bytes.data(), sizeof value);
+  if (value <= 0 || value > kLargestPid) return std::nullopt;
+  return static_cast<pid_t>(value);
+}
+
+}  // namespace
+
 UucpContent parse_uucp(std::string_view bytes) {
   if (bytes.empty()) return {UucpContent::Kind::empty, 0};
   // mgetty's and minicom's rule: four bytes are a native int; old microcom writes a native long.
-  const bool text = bytes.find_first_not_of("0123456789 \t\n") == std::string_view::npos;
-  if (!text && bytes.size() == sizeof(std::int32_t)) {
-    std::int32_t pid = 0;
-    std::memcpy(&pid, bytes.data(), sizeof pid);
-    if (pid > 0) return {UucpContent::Kind::pid, pid};
-  }
-  if (!text && bytes.size() == sizeof(std::int64_t)) {
-    std::int64_t pid = 0;
-    std::memcpy(&pid, bytes.data(), sizeof pid);
-    if (pid > 0 && pid <= INT32_MAX) return {UucpContent::Kind::pid, static_cast<pid_t>(pid)};
-  }
+  if (const auto pid = native_pid<std::int32_t>(bytes)) return {UucpContent::Kind::pid, *pid};
+  if (const auto pid = native_pid<std::int64_t>(bytes)) return {UucpContent::Kind::pid, *pid};
   const auto start = bytes.find_first_not_of(" \t");
   if (start == std::string_view::npos) return {};
-  const auto end = std::min(bytes.find_first_of(" \t\r\n", start), bytes.size());
-  const std::string_view word = bytes.substr(start, end - start);
-  std::int64_t pid = 0;
+  const std::string_view word =
+      bytes.substr(start, bytes.find_first_of(std::string_view{" \t\r\n\0", 5}, start) - start);
   if (!is_number(word)) return {};
+  std::int64_t pid = 0;
   const auto [last, error] = std::from_chars(word.data(), word.data() + word.size(), pid);
   if (error != std::errc{} || pid <= 0 || pid > INT32_MAX) return {};
   return {UucpContent::Kind::pid, static_cast<pid_t>(pid)};
@@ -113,7 +122,7 @@ std::string uucp_content(pid_t pid) {
   ::uname(&host);
   // QtSerialPort respects a lock only if line 2 is the name of the pid's executable and line 3 this host or empty; the
   // UUCP readers look at line 1 alone.
-  return fmt::format("{:10}\n{}\n{}\n", pid, base::printable(base::executable_name(pid), 64), host.nodename);
+  return fmt::format("{:10}\n{}\n{}\n", pid, base::printable(base::executable_name(pid)), host.nodename);
 }
 
 namespace {

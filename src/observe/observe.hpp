@@ -41,7 +41,7 @@ enum class Standing : std::uint8_t {
 
 /// One process and how it has one device.
 struct Use {
-  /// who.means: "proxy", "UUCP lock file /run/lock/LCK..ttyS0", "flock", "record lock", "lease", "mounted on /boot",
+  /// who.means: "holdfast", "UUCP lock file /run/lock/LCK..ttyS0", "flock", "record lock", "lease", "mounted on /boot",
   /// "swap", "used by dm-0"; "open" only when there is nothing else. pid 0 for the kernel and for the unknown.
   Holder who;
   UserKind kind = UserKind::process;

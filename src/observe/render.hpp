@@ -31,7 +31,7 @@ enum class Zone : std::uint8_t { local, utc };
 ///                 "stale",
 ///                           "pid": 4121 | null, "start_ticks": 99 | null, "command": "picocom" | null, "user": "joe" |
 ///                           null, "since": "2026-11-22T12:04:11.000Z" | null, "mode": "exclusive" | "shared" | null,
-///                           "holdfast": true, "means": ["proxy"...], "purpose": "flash" | null}]}],
+///                           "holdfast": true, "means": ["holdfast"...], "purpose": "flash" | null}]}],
 ///    "blind": ["descriptors of 41 processes of other users: run as root to see them"]}
 [[nodiscard]] std::string to_json(const Survey& survey);
 
@@ -41,7 +41,7 @@ enum class Zone : std::uint8_t { local, utc };
 /// "2026-11-22T12:04:11.000Z"
 [[nodiscard]] std::string iso_time(std::chrono::system_clock::time_point time);
 
-/// The means of one Use for people: "proxy, UUCP lock file LCK..ttyS0 (+2), flock".
+/// The means of one Use for people: "holdfast, UUCP lock file LCK..ttyS0 (+2), flock".
 [[nodiscard]] std::string short_means(const std::vector<std::string>& means);
 
 /// "picocom[4121]", "kernel", "?".

@@ -191,7 +191,7 @@ class Surveyor {
       use.ours = true;
       use.who = std::move(who);
       use.standing = record.waiting ? Standing::waits : Standing::holds;
-      add_means(use, "proxy");
+      add_means(use, std::string{convention::entry(Convention::proxy).means});
     }
   }
 

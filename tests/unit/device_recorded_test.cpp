@@ -232,13 +232,14 @@ TEST_F(RecordedDisk, without_sysfs_and_udev_a_disk_is_still_a_disk) {
   EXPECT_EQ(device->links.size(), 3U);
 }
 
-TEST_F(RecordedDisk, a_sibling_that_this_dev_lacks_is_left_out) {
+TEST_F(RecordedDisk, a_sibling_whose_name_is_missing_or_stands_for_something_else_is_left_out) {
   const RecordedTree tree{"sata-disk"};
   ASSERT_EQ(::unlink(tree.dev("sg0").c_str()), 0);
   ASSERT_EQ(::unlink(tree.dev("sda1").c_str()), 0);
   ASSERT_EQ(::symlink("/dev/null", tree.dev("sda1").c_str()), 0);
-  EXPECT_THAT(siblings(tree, found(tree, "sda")),
-              ElementsAre("sda2 partition: partition", "bsg/0:0:0:0 other: same function"));
+  ASSERT_EQ(::unlink(tree.dev("bsg/0:0:0:0").c_str()), 0);
+  ASSERT_EQ(::mknod(tree.dev("bsg/0:0:0:0").c_str(), S_IFCHR | 0600, makedev(1, 3)), 0);
+  EXPECT_THAT(siblings(tree, found(tree, "sda")), ElementsAre("sda2 partition: partition"));
 }
 
 TEST_F(RecordedDisk, an_nvme_name_space_has_a_character_twin_and_shares_the_controller) {

@@ -45,8 +45,9 @@ std::vector<std::string> lines_of(const std::string& text) {
 }
 
 TEST(Table, shows_who_holds_since_when_and_how) {
-  Use ours = use(4121, "picocom",
-                 {"proxy", "UUCP lock file /run/lock/LCK..ttyS0", "UUCP lock file /run/lock/LK.000.004.064", "flock"});
+  Use ours =
+      use(4121, "picocom",
+          {"holdfast", "UUCP lock file /run/lock/LCK..ttyS0", "UUCP lock file /run/lock/LK.000.004.064", "flock"});
   ours.ours = true;
   ours.mode = Mode::exclusive;
   ours.who.since = at(1795348800 - 3600);
@@ -55,10 +56,10 @@ TEST(Table, shows_who_holds_since_when_and_how) {
   ASSERT_EQ(lines.size(), 2U);
   EXPECT_EQ(
       lines[0],
-      "DEVICE      HOLDER   PID   USER  SINCE     MODE       MEANS                                         PURPOSE");
+      "DEVICE      HOLDER   PID   USER  SINCE     MODE       MEANS                                            PURPOSE");
   EXPECT_EQ(
       lines[1],
-      "/dev/ttyS0  picocom  4121  joe   11:00:00  exclusive  proxy, UUCP lock file LCK..ttyS0 (+1), flock  flash");
+      "/dev/ttyS0  picocom  4121  joe   11:00:00  exclusive  holdfast, UUCP lock file LCK..ttyS0 (+1), flock  flash");
 }
 
 TEST(Table, old_times_carry_their_date) {
@@ -121,7 +122,7 @@ TEST(Table, columns_stay_aligned_when_names_are_wide) {
 }
 
 TEST(Table, endless_purpose_is_cut) {
-  Use chatty = use(1, "a", {"proxy"});
+  Use chatty = use(1, "a", {"holdfast"});
   chatty.who.purpose = std::string(100000, 'x');
   EXPECT_LT(to_table({{terminal({chatty})}, {}}, kNow).size(), 500U);
 }
@@ -135,7 +136,7 @@ TEST(DisplayWidth, counts_columns_not_bytes) {
 }
 
 TEST(Json, keys_are_stable_and_the_unknown_is_null) {
-  Use ours = use(4121, "picocom", {"proxy", "flock"});
+  Use ours = use(4121, "picocom", {"holdfast", "flock"});
   ours.ours = true;
   ours.mode = Mode::shared;
   ours.who.since = at(1795348800) + std::chrono::milliseconds{7};
@@ -152,7 +153,7 @@ TEST(Json, keys_are_stable_and_the_unknown_is_null) {
   EXPECT_EQ(json["devices"][1]["relation"], device::to_string(device::Relation::same_function));
   EXPECT_EQ(
       json["devices"][0]["uses"][0].dump(),
-      R"({"command":"picocom","holdfast":true,"means":["proxy","flock"],"mode":"shared","pid":4121,"purpose":null,)"
+      R"({"command":"picocom","holdfast":true,"means":["holdfast","flock"],"mode":"shared","pid":4121,"purpose":null,)"
       R"("since":"2026-11-22T12:00:00.007Z","standing":"holds","start_ticks":99,"user":"joe","who":"process"})");
   EXPECT_EQ(json["devices"][0]["uses"][1].dump(),
             R"({"command":null,"holdfast":false,"means":[],"mode":null,"pid":null,"purpose":null,"since":null,)"

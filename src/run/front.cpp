@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// front.cpp - `holdfast run`: the process that the caller started, and the order of everything.
+//
+// Three processes. The command is forked first, before anything is locked, so it inherits no lock; it installs its
+// filter and waits. The front, this one, claims with the command's pid in the lock files and stays the command's
+// parent: it passes signals on, mirrors stops, answers the command's calls (supervisor.hpp) and gives back before it
+// exits. The keeper holds the same descriptors, so that neither `kill -9` of the front nor of the keeper ends the
+// claim; when both are killed, the command's intercepted calls fail with ENOSYS (seccomp_unotify(2)) and what is left
+// of the claim is the lock files with its pid.
+//
+// The command is told to go only when the keeper exists: a front killed before leaves a command that ends by itself.
+#include "run/run.hpp"
+
+#include "base/error.hpp"
+#include "claim/holding.hpp"
+#include "convention/uucp.hpp"
+#include "device/device.hpp"
+#include "run/command.hpp"
+#include "run/filter_choice.hpp"
+#include "run/keeper.hpp"
+#include "run/signals.hpp"
+#include "run/supervisor.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+namespace holdfast::run {
+namespace {
+
+// What is left when the command cannot be asked: it would meet the others as if a stranger held them.
+ConventionSet without_what_it_meets(ConventionSet conventions) {
+  return conventions.without(Convention::flock)
+      .without(Convention::posix)
+      .without(Convention::o_excl)
+      .without(Convention::tiocexcl)
+      .without(Convention::whole_disk);
+}
+
+class Front {
+ public:
+  explicit Front(const Request& request) : request_{request} {}
+
+  Result<Outcome> run() {
+    auto filter = choose_filter();
+    if (!filter) return std::unexpected{std::move(filter.error())};
+    auto command = Command::start(request_.command, *filter, signals_.inherited());
+    if (!command) return std::unexpected{std::move(command.error())};
+    command_.emplace(std::move(*command));
+    if (auto ready = claim(); !ready) return std::unexpected{std::move(ready.error())};
+    command_->go();
+    attend();
+    give_back();
+    return outcome_;
+  }
+
+ private:
+  Result<std::optional<Filter>> choose_filter() const {
+    if (request_.hand_over == HandOver::never) return std::optional<Filter>{};
+    Filter filter = Filter::marks;
+    for (const std::string& device : request_.devices) {
+      const auto id = number_of(device);
+      if (!id) return std::unexpected{id.error()};
+      if (needs_paths(*id)) filter = Filter::marks_and_paths;
+    }
+    return std::optional{filter};
+  }
+
+  static Result<device::DeviceId> number_of(const std::string& argument) {
+    if (const auto number = device::parse_number(argument)) return *number;
+    if (auto node = device::look_at(argument)) return node->id;
+    auto whole = device::identify(argument);  // for its better error
+    if (!whole) return std::unexpected{std::move(whole.error())};
+    return whole->node.id;
+  }
+
+  Result<> claim() {
+    // A filter above us may belong to another run, and only one listener is possible. Without any filter that cannot
+    // be, and the command may install its own while we claim.
+    const bool maybe_nested = ::prctl(PR_GET_SECCOMP) != 0;
+    Command::Installed installed;
+    if (maybe_nested) {
+      if (auto known = wait_for_filter(installed); !known) return known;
+    }
+    if (auto taken = take(request_.options); !taken) return taken;
+    if (!maybe_nested) {
+      if (auto known = wait_for_filter(installed); !known) return known;
+    }
+    if (request_.hand_over == HandOver::when_asked && !installed.listener && !holding_.covered_by_run()) {
+      if (auto reduced = claim_less(installed.errnum); !reduced) return reduced;
+    }
+    const int listener = installed.listener.get();
+    auto keeper = Keeper::start(holding_, listener, *command_);
+    if (!keeper) return std::unexpected{std::move(keeper.error())};
+    keeper_ = std::move(*keeper);
+    supervisor_.emplace(holding_, Listener{std::move(installed.listener)}, surroundings());
+    return {};
+  }
+
+  Result<> wait_for_filter(Command::Installed& into) {
+    auto installed = command_->installed();
+    if (!installed) return std::unexpected{std::move(installed.error())};
+    into = std::move(*installed);
+    return {};
+  }
+
+  // Signals are blocked while something is being taken; while we wait and hold nothing they act on us as on any
+  // program.
+  Result<> take(const Options& options) {
+    Options at_once = options;
+    at_once.wait = Wait::none();
+    auto taken = claiming::take(request_.devices, at_once, command_->id());
+    if (!taken && options.wait.waits() && taken.error().code == errc::refused) {
+      tell(taken.error().message + "; waiting");
+      const Signals::AsInherited as_inherited{signals_};
+      taken = claiming::take(request_.devices, options, command_->id());
+    }
+    if (!taken) return std::unexpected{std::move(taken.error())};
+    holding_ = std::move(*taken);
+    return {};
+  }
+
+  Result<> claim_less(int why) {
+    holding_.give_back();
+    Options fewer = request_.options;
+    fewer.conventions = without_what_it_meets(fewer.conventions);
+    say("the command cannot be asked about its own locks (" + base::errno_text(why) + "): only lock files are held");
+    return take(fewer);
+  }
+
+  Surroundings surroundings() {
+    Surroundings known;
+    known.mode = holding_.mode();
+    known.command = command_->id();
+    known.closed_description = [this](int fd) { keeper_.close_description(fd); };
+    known.opened_description = [this](int fd) { keeper_.adopt_description(fd); };
+    known.tell = [this](std::string_view line) { tell(line); };
+    return known;
+  }
+
+  // Until the command is dead.
+  void attend() {
+    while (!ended_) {
+      std::array<pollfd, 4> wanted{{{signals_.fd(), POLLIN, 0},
+                                    {command_->channel(), POLLIN, 0},
+                                    {supervisor_->listener(), POLLIN, 0},
+                                    {supervisor_->events(), POLLIN, 0}}};
+      timespec left{};
+      if (::ppoll(wanted.data(), wanted.size(), until_next_look(left), nullptr) < 0) continue;
+      const auto& [signals, channel, listener, events] = wanted;
+      if ((listener.revents & POLLIN) != 0) {
+        supervisor_->answer_one();
+      } else if (listener.revents != 0) {
+        supervisor_->stop_listening();
+      }
+      if (channel.revents != 0) on_exec();
+      if (signals.revents != 0) on_signals();
+      if (events.revents != 0) supervisor_->on_events();
+      if (supervisor_->next_look() && *supervisor_->next_look() <= Supervisor::Clock::now()) supervisor_->look_again();
+    }
+  }
+
+  const timespec* until_next_look(timespec& left) const {
+    const auto next = supervisor_->next_look();
+    if (!next) return nullptr;
+    const auto time =
+        std::max<Supervisor::Clock::duration>(*next - Supervisor::Clock::now(), std::chrono::nanoseconds{0});
+    left = {std::chrono::duration_cast<std::chrono::seconds>(time).count(), (time % std::chrono::seconds{1}).count()};
+    return &left;
+  }
+
+  void on_exec() {
+    exec_error_ = command_->exec_result();
+    if (exec_error_ == 0) name_the_program();
+  }
+
+  // QtSerialPort removes a lock file whose second line is not the name of the program with that pid: before exec it was
+  // ours.
+  void name_the_program() const {
+    const pid_t pid = command_->pid();
+    const std::string content = convention::uucp_content(pid);
+    for (const auto& mark : holding_.marks()) {
+      const convention::MarkView view = mark->view();
+      if (view.convention != Convention::uucp || view.files.empty()) continue;
+      const base::UniqueFd file{::open(view.files.front().c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
+      struct stat status{};
+      if (!file || ::fstat(file.get(), &status) != 0 || device::InodeId{status.st_dev, status.st_ino} != view.inode)
+        continue;
+      const ssize_t written = ::pwrite(file.get(), content.data(), content.size(), 0);
+      if (written > 0) [[maybe_unused]]
+        const int cut = ::ftruncate(file.get(), written);
+    }
+  }
+
+  void on_signals() {
+    while (const auto signal = signals_.next()) {
+      switch (care_for(*signal)) {
+        case Care::ignore:
+          break;
+        case Care::pass_on:
+          ::kill(command_->pid(), static_cast<int>(signal->ssi_signo));
+          break;
+        case Care::go_on:
+          continue_command();
+          break;
+        case Care::children:
+          on_children();
+          if (ended_) return;
+          break;
+      }
+    }
+  }
+
+  void on_children() {
+    siginfo_t change{};
+    while (change.si_pid = 0, ::waitid(P_PID, static_cast<id_t>(command_->pid()), &change,
+                                       WEXITED | WSTOPPED | WCONTINUED | WNOHANG) == 0 &&
+                                  change.si_pid != 0) {
+      if (change.si_code == CLD_CONTINUED) {
+        stopped_ = false;
+      } else if (change.si_code == CLD_STOPPED || change.si_code == CLD_TRAPPED) {
+        stop_with_command(change.si_status);
+      } else {
+        ended_ = true;
+        command_->forget();
+        outcome_ = outcome_of(change);
+        return;
+      }
+    }
+    change.si_pid = 0;
+    if (keeper_.pid() > 0 && ::waitid(P_PID, static_cast<id_t>(keeper_.pid()), &change, WEXITED | WNOHANG) == 0 &&
+        change.si_pid != 0) {
+      replace_keeper();
+    }
+  }
+
+  Outcome outcome_of(const siginfo_t& change) {
+    if (command_->channel() >= 0) exec_error_ = command_->exec_result();
+    if (exec_error_ == ENOENT) return {Outcome::Kind::not_found, exec_error_};
+    if (exec_error_ != 0) return {Outcome::Kind::not_executable, exec_error_};
+    if (change.si_code == CLD_EXITED) return {Outcome::Kind::exited, change.si_status};
+    return {Outcome::Kind::killed, change.si_status};
+  }
+
+  void stop_with_command(int signal) {
+    stopped_ = true;
+    keeper_.serve();
+    Signals::stop_by(signal);
+    keeper_.stand_by();
+    supervisor_->refresh();
+    continue_command();
+  }
+
+  void continue_command() {
+    siginfo_t change{};
+    // A shell continues the whole group; whoever continued us alone meant the command.
+    if (::waitid(P_PID, static_cast<id_t>(command_->pid()), &change, WCONTINUED | WNOHANG) == 0 && change.si_pid != 0)
+      stopped_ = false;
+    if (stopped_) ::kill(command_->pid(), SIGCONT);
+    stopped_ = false;
+  }
+
+  void replace_keeper() {
+    keeper_.forget();
+    if (auto another = Keeper::start(holding_, supervisor_->listener(), *command_)) keeper_ = std::move(*another);
+  }
+
+  // Before we exit, so that the next program in a script finds the device free.
+  void give_back() {
+    if (somebody_still_asks()) {
+      keeper_.care_for_orphans();
+      keeper_.forget();
+    }
+    keeper_.kill();
+    supervisor_->settle();
+    holding_.give_back();
+    keeper_.reap();
+  }
+
+  // Descendants with the command's filter live on; without a listener every call of theirs that it picks out would
+  // fail.
+  bool somebody_still_asks() const {
+    pollfd listener{supervisor_->listener(), 0, 0};
+    if (listener.fd < 0) return false;
+    return ::poll(&listener, 1, 0) == 0;  // POLLHUP: the filter has no user left (Linux 5.9)
+  }
+
+  void tell(std::string_view line) const {
+    if (request_.verbose) say(line);
+  }
+  static void say(std::string_view line) {
+    const std::string text = "holdfast: " + base::printable(line, 1024) + "\n";
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  }
+
+  const Request& request_;
+  Signals signals_;
+  std::optional<Command> command_;
+  claiming::Holding holding_;
+  std::optional<Supervisor> supervisor_;
+  Keeper keeper_;
+  int exec_error_ = 0;
+  bool stopped_ = false;
+  bool ended_ = false;
+  Outcome outcome_;
+};
+
+}  // namespace
+
+Result<Outcome> run(const Request& request) {
+  if (request.command.empty())
+    return std::unexpected{base::failure(errc::invalid_argument, "no command was given", {})};
+  return Front{request}.run();
+}
+
+}  // namespace holdfast::run

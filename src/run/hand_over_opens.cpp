@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// hand_over_opens.cpp - the command opens a node that our O_EXCL or TIOCEXCL closes to it.
+//
+// O_EXCL ends with the last close only, so lending means closing our description, and taking back means opening anew:
+// between the two there is a window, bridged by the claim's other conventions. The descriptor's number stays (it then
+// leads to /dev/null), so that nobody who remembers it meets a stranger's file.
+//
+// TIOCEXCL has no owner. What the command sets and clears is remembered for it, ours stays set; only for the instant of
+// an open by a command without CAP_SYS_ADMIN it is cleared.
+#include "run/hand_over.hpp"
+#include "run/paths.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+namespace holdfast::run {
+namespace {
+
+// Opened without O_CREAT: what could be an open of a device.
+std::optional<PathCall> open_call(const Question& question, const Caller& caller) {
+  const auto shape = path_call_of(question);
+  if (!shape || shape->verb != PathCall::Verb::open) return std::nullopt;
+  return read_path_call(question, caller);
+}
+
+std::optional<struct stat> target_of(const PathCall& call, const Caller& caller) {
+  const auto path = caller.path_at(call.path.address);
+  struct stat status{};
+  if (!path || ::stat(caller.our_path(call.path.directory, *path).c_str(), &status) != 0) return std::nullopt;
+  return status;
+}
+
+// The disk that a block device's partition is on, or the device itself.
+dev_t disk_of(dev_t device) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/sys/dev/block/%u:%u/partition", major(device), minor(device));
+  if (::access(path, F_OK) != 0) return device;
+  std::snprintf(path, sizeof path, "/sys/dev/block/%u:%u/../dev", major(device), minor(device));
+  std::FILE* const file = std::fopen(path, "re");
+  if (file == nullptr) return device;
+  unsigned disk_major = 0;
+  unsigned disk_minor = 0;
+  const int found = std::fscanf(file, "%u:%u", &disk_major, &disk_minor);
+  std::fclose(file);
+  return found == 2 ? makedev(disk_major, disk_minor) : device;
+}
+
+class ExclusiveLending final : public Lending {
+ public:
+  ExclusiveLending(const convention::MarkView& mark, const Surroundings& surroundings)
+      : fd_{mark.fd},
+        node_{mark.node},
+        sg_{mark.node.id.kind == device::Kind::character},
+        disk_{sg_ ? mark.node.id.rdev() : disk_of(mark.node.id.rdev())},
+        surroundings_{surroundings} {}
+
+  std::optional<Answer> consider(const Question& question, const Caller& caller) override {
+    const auto call = open_call(question, caller);
+    if (!call || lent_) return std::nullopt;
+    if (!sg_ && (call->flags & O_EXCL) == 0) return std::nullopt;
+    const auto target = target_of(*call, caller);
+    if (!target || (sg_ ? !S_ISCHR(target->st_mode) : !S_ISBLK(target->st_mode)) || !meets_ours(target->st_rdev))
+      return std::nullopt;
+    lend();
+    // Other marks of the claim may be on the same disk: all of them are asked.
+    return std::nullopt;
+  }
+
+  bool lent() const override { return lent_; }
+
+  void take_back(Clock::time_point now) override {
+    if (!lent_ || now < not_before_) return;
+    // The same flags as the claim's (convention/o_excl.cpp, open_node()).
+    const int flags = (sg_ ? O_RDWR : O_RDONLY) | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    const base::UniqueFd opened{::open(node_.path.c_str(), flags)};
+    if (!opened || !device::recheck(opened.get(), node_)) return;
+    if (sg_ && (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 || !lock_whole(opened.get()))) return;
+    if (::dup3(opened.get(), fd_, O_CLOEXEC) < 0) return;
+    surroundings_.opened_description(fd_);
+    lent_ = false;
+    surroundings_.tell("O_EXCL on " + node_.path + " taken back");
+  }
+
+  void refresh() override {
+    struct stat status{};
+    lent_ = ::fstat(fd_, &status) != 0 || status.st_rdev != node_.id.rdev();
+  }
+
+  std::vector<std::string> watched() const override { return {node_.path}; }
+
+ private:
+  bool meets_ours(dev_t target) const {
+    const dev_t ours = node_.id.rdev();
+    if (target == ours) return true;
+    // The kernel refuses a whole disk while a partition is held, and the reverse; not one partition for another.
+    return !sg_ && (disk_of(target) == ours || disk_ == target);
+  }
+
+  static bool lock_whole(int fd) {
+    struct flock whole{};
+    whole.l_type = F_WRLCK;
+    whole.l_whence = SEEK_SET;
+    return ::fcntl(fd, F_OFD_SETLK, &whole) == 0;
+  }
+
+  void lend() {
+    const base::UniqueFd nothing{::open("/dev/null", O_RDWR | O_CLOEXEC)};
+    if (!nothing || ::dup3(nothing.get(), fd_, O_CLOEXEC) < 0) return;
+    surroundings_.closed_description(fd_);
+    lent_ = true;
+    not_before_ = Clock::now() + kCallUnderWay;
+    surroundings_.tell("O_EXCL on " + node_.path + " handed over");
+  }
+
+  int fd_;
+  device::Node node_;
+  bool sg_;
+  dev_t disk_;
+  const Surroundings& surroundings_;
+  bool lent_ = false;
+  Clock::time_point not_before_{};
+};
+
+class TerminalLending final : public Lending {
+ public:
+  TerminalLending(const convention::MarkView& mark, const Surroundings& surroundings)
+      : fd_{mark.fd}, node_{mark.node}, surroundings_{surroundings} {}
+
+  std::optional<Answer> consider(const Question& question, const Caller& caller) override {
+    if (question.call == Call::ioctl) return control(question, caller);
+    const auto call = open_call(question, caller);
+    if (!call || (call->flags & O_PATH) != 0) return std::nullopt;
+    const auto target = target_of(*call, caller);
+    if (!target || !S_ISCHR(target->st_mode) || target->st_rdev != node_.id.rdev()) return std::nullopt;
+    const auto credentials = caller.credentials();
+    // tty_reopen() lets it in all the same (drivers/tty/tty_io.c).
+    if (!credentials || credentials->system_administrator) return Answer::carry_on();
+    return open(*call, *credentials);
+  }
+
+  bool lent() const override { return opening_; }
+
+  void take_back(Clock::time_point) override {
+    // Called at the open's own event, or when it has failed.
+    if (opening_ && ::ioctl(fd_, TIOCEXCL) == 0) opening_ = false;
+  }
+
+  void refresh() override {
+    opening_ = false;
+    ::ioctl(fd_, TIOCEXCL);
+  }
+
+  std::vector<std::string> watched() const override { return {node_.path}; }
+
+ private:
+  Answer open(const PathCall& call, const Caller::Credentials& credentials) {
+    ::ioctl(fd_, TIOCNXCL);
+    const bool cannot_block = (call.flags & O_NONBLOCK) != 0 && (call.flags & O_NOCTTY) != 0;
+    if (!cannot_block || credentials.uid != ::geteuid()) {
+      opening_ = true;
+      return Answer::carry_on();
+    }
+    // Opened here, the flag is off for the length of our own open(2) only.
+    constexpr int kKept = O_ACCMODE | O_APPEND | O_NONBLOCK | O_NOCTTY | O_SYNC | O_DSYNC;
+    base::UniqueFd opened{::open(node_.path.c_str(), (call.flags & kKept) | O_CLOEXEC)};
+    const int error = errno;
+    ::ioctl(fd_, TIOCEXCL);
+    if (!opened) return Answer::error(error);
+    Answer answer;
+    answer.kind = Answer::Kind::descriptor;
+    answer.fd = std::move(opened);
+    answer.close_on_exec = (call.flags & O_CLOEXEC) != 0;
+    return answer;
+  }
+
+  std::optional<Answer> control(const Question& question, const Caller& caller) {
+    const auto target = caller.descriptor(question.int_argument(0));
+    if (!target || !S_ISCHR(target->st_mode) || target->st_rdev != node_.id.rdev()) return std::nullopt;
+    switch (static_cast<std::uint32_t>(question.arguments[1])) {
+      case TIOCEXCL:
+        command_set_it_ = true;
+        surroundings_.tell("TIOCEXCL on " + node_.path + " handed over");
+        return Answer::value(0);  // it is set
+      case TIOCNXCL:
+        command_set_it_ = false;
+        return Answer::value(0);
+      case TIOCGEXCL: {
+        const int set = command_set_it_ ? 1 : 0;
+        return caller.write(question.arguments[2], &set, sizeof set) ? Answer::value(0) : Answer::error(EFAULT);
+      }
+      default:
+        return Answer::carry_on();
+    }
+  }
+
+  int fd_;
+  device::Node node_;
+  const Surroundings& surroundings_;
+  bool opening_ = false;
+  bool command_set_it_ = false;
+};
+
+}  // namespace
+
+void add_open_hand_overs(Lendings& to, Views marks, const Surroundings& surroundings) {
+  for (const convention::MarkView& mark : marks) {
+    if (mark.fd < 0) continue;
+    if (mark.convention == Convention::o_excl) to.push_back(std::make_unique<ExclusiveLending>(mark, surroundings));
+    // On a pseudo-terminal others' flag is respected, but ours is not set.
+    const bool set = mark.convention == Convention::tiocexcl && mark.notes.empty();
+    if (set) to.push_back(std::make_unique<TerminalLending>(mark, surroundings));
+  }
+}
+
+}  // namespace holdfast::run
