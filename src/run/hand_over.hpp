@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace holdfast::run {
@@ -49,10 +50,15 @@ class Lending {
   virtual void take_back(Clock::time_point now) = 0;
   /// The command is dead: everything is as the claim took it, ready to be given back.
   virtual void settle() {}
+  /// Whether the command is giving something up by a call that was just let go: worth a look in a moment. Said once.
+  [[nodiscard]] bool ends_soon() { return std::exchange(ends_soon_, false); }
   /// Looks at what is there instead of remembering it: for the one who goes on after another served.
   virtual void refresh() = 0;
   /// Paths whose opens and closes are worth a look at take_back().
   [[nodiscard]] virtual std::vector<std::string> watched() const = 0;
+
+ protected:
+  bool ends_soon_ = false;
 };
 
 using Views = std::span<const convention::MarkView>;

@@ -66,8 +66,11 @@ class FlockLending final : public Lending {
 
  private:
   Answer lend(const Question& question, const Caller& caller, Level wanted) {
-    // Ours is out of the way already: what the command's own processes do to each other is theirs.
-    if (lent_) return Answer::carry_on();
+    // The command may have closed what it had: then it is ours again, and goes over the bridge once more.
+    if (lent_) take_back(Clock::now());
+    // Otherwise ours is out of the way, and what the command's own processes do to each other is theirs. But it must
+    // not be taken back before they have done it.
+    if (lent_) return let_go_on();
     // A shared lock beside our shared lock.
     if (held_ == Level::read && wanted == Level::read) return Answer::carry_on();
     const base::UniqueFd theirs = caller.duplicate(question.int_argument(0));
@@ -83,6 +86,10 @@ class FlockLending final : public Lending {
     // call wait.
     [[maybe_unused]] const int let_go = set_flock(fd_, Level::none);
     lent_ = true;
+    return let_go_on();
+  }
+
+  Answer let_go_on() {
     not_before_ = Clock::now() + kCallUnderWay;
     return Answer::carry_on();
   }

@@ -63,12 +63,13 @@ class ExclusiveLending final : public Lending {
 
   std::optional<Answer> consider(const Question& question, const Caller& caller) override {
     const auto call = open_call(question, caller);
-    if (!call || lent_) return std::nullopt;
+    if (!call) return std::nullopt;
     if (!sg_ && (call->flags & O_EXCL) == 0) return std::nullopt;
     const auto target = target_of(*call, caller);
     if (!target || (sg_ ? !S_ISCHR(target->st_mode) : !S_ISBLK(target->st_mode)) || !meets_ours(target->st_rdev))
       return std::nullopt;
-    lend();
+    if (!lent_) lend();
+    not_before_ = Clock::now() + kCallUnderWay;
     // Other marks of the claim may be on the same disk: all of them are asked.
     return std::nullopt;
   }
@@ -115,7 +116,6 @@ class ExclusiveLending final : public Lending {
     if (!nothing || ::dup3(nothing.get(), fd_, O_CLOEXEC) < 0) return;
     surroundings_.closed_description(fd_);
     lent_ = true;
-    not_before_ = Clock::now() + kCallUnderWay;
     surroundings_.tell("O_EXCL on " + node_.path + " handed over");
   }
 

@@ -180,7 +180,7 @@ class RecordLending final : public Lending {
     const int error = pass_to_them(pair, held_, wanted);
     // EAGAIN: another process of the command has it, or a stranger slipped in a read lock: the kernel decides and waits
     // if asked.
-    if (error == EAGAIN || error == EACCES) return lent_ ? Answer::carry_on() : step_aside(request);
+    if (error == EAGAIN || error == EACCES) return step_aside(request);
     if (error != 0) return Answer::error(error);
     lent_ = true;
     surroundings_.tell("record lock on " + file_ + " handed over");
@@ -190,13 +190,18 @@ class RecordLending final : public Lending {
   // For a lock that only the command can set.
   Answer step_aside(const Request& request) {
     const Level wanted = level_of(request.lock.l_type);
-    not_before_ = Clock::now() + kCallUnderWay;
-    if (wanted == Level::none) return Answer::carry_on();
+    if (wanted == Level::none) {
+      // Trying too early fails and costs nothing.
+      not_before_ = {};
+      ends_soon_ = lent_;
+      return Answer::carry_on();
+    }
     if (held_ == Level::read && wanted == Level::read) return Answer::carry_on();
     // A read lock of the command's goes together with a read lock of ours, which keeps writers out without a window.
     [[maybe_unused]] const int weakened =
         set_range(fd_, request.lock, wanted == Level::read ? Level::read : Level::none);
     lent_ = true;
+    not_before_ = Clock::now() + kCallUnderWay;
     surroundings_.tell("record lock on " + file_ + " handed over");
     return Answer::carry_on();
   }

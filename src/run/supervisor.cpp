@@ -44,6 +44,8 @@ void Supervisor::answer_one() {
     if (!next_look_) schedule(kLongestPause);
   }
   listener_.send(*question, answer);
+  const bool soon = std::ranges::count_if(lendings_, [](const auto& lending) { return lending->ends_soon(); }) > 0;
+  if (soon) schedule(kFirstPause);
 }
 
 Answer Supervisor::answer_to(const Question& question) {
