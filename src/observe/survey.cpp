@@ -428,10 +428,10 @@ class Surveyor {
 
   void tell_blindness(const ProcScan& scan, Survey& survey) const {
     const bool root = ::geteuid() == 0;
-    if (!scan.closed_to_us.empty())
-      survey.blind.push_back(fmt::format("descriptors of {} {}: {}", scan.closed_to_us.size(),
-                                         root ? "processes" : "processes of other users",
-                                         root ? "run with CAP_SYS_PTRACE to see them" : "run as root to see them"));
+    if (const std::size_t count = scan.closed_to_us.size(); count > 0)
+      survey.blind.push_back(fmt::format("descriptors of {} {}{}: run {} to see them", count,
+                                         count == 1 ? "process" : "processes", root ? "" : " of other users",
+                                         root ? "with CAP_SYS_PTRACE" : "as root"));
     const std::string mounts = read_text(AT_FDCWD, (places_.proc + "/self/mountinfo").c_str());
     const auto hiding = mounts.find("hidepid=");
     if (!root && hiding != mounts.npos && mounts.compare(hiding, 9, "hidepid=0") != 0 &&
