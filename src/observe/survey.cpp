@@ -76,6 +76,15 @@ void add_lock(Use& use, const LockLine& lock) {
   if (!use.ours && use.mode != Mode::exclusive) use.mode = mode_of(lock);
 }
 
+// Ours, lock files, kernel locks: the order of the sources is an accident of where the survey began.
+void sort_means(std::vector<std::string>& means) {
+  const auto rank = [](const std::string& one) {
+    return one == convention::entry(Convention::proxy).means ? 0 : one.starts_with("UUCP lock file ") ? 1 : 2;
+  };
+  std::ranges::sort(
+      means, [&](const std::string& a, const std::string& b) { return std::pair{rank(a), a} < std::pair{rank(b), b}; });
+}
+
 // Kinds of device that plain openers are listed of when everything is surveyed: see survey() in observe.hpp.
 bool is_fought_over(const DeviceId& id, const base::Places& places) {
   if (id.kind == device::Kind::block) return true;
@@ -414,6 +423,7 @@ class Surveyor {
       }
       found.uses.push_back(std::move(use));
     }
+    for (Use& use : found.uses) sort_means(use.who.means);
     std::ranges::stable_sort(found.uses, [](const Use& a, const Use& b) {
       return std::pair{a.standing, a.who.pid} < std::pair{b.standing, b.who.pid};
     });
