@@ -27,24 +27,6 @@ std::string roff(std::string_view word) {
 
 bool ends_sentence(std::string_view word) { return word.ends_with('.') || word.ends_with("..."); }
 
-// Text lines: broken after a sentence and before the width.
-void paragraph(std::string& out, std::string_view text) {
-  std::string line;
-  const auto flush = [&] {
-    if (!line.empty()) out += line + "\n";
-    line.clear();
-  };
-  while (!text.empty()) {
-    const std::string_view word = text.substr(0, text.find(' '));
-    const std::string typeset = roff(word);
-    if (line.size() + 1 + typeset.size() > kWidth) flush();
-    line += (line.empty() ? "" : " ") + typeset;
-    if (ends_sentence(word)) flush();
-    text.remove_prefix(std::min(word.size() + 1, text.size()));
-  }
-  flush();
-}
-
 void option_list(std::string& out, std::span<const Option> options) {
   out += ".Bl -tag -width Ds\n";
   for (const Option& option : options) {
@@ -53,7 +35,7 @@ void option_list(std::string& out, std::span<const Option> options) {
     out += fmt::format(" Fl Fl {}", roff(option.name));
     if (option.argument != nullptr) out += fmt::format(" Ar {}", option.argument);
     out += '\n';
-    paragraph(out, option.text);
+    out += mdoc_text(option.text);
   }
   out += ".El\n";
 }
@@ -115,6 +97,25 @@ std::string with_argument(std::span<const Option> options, bool conventions) {
 
 }  // namespace
 
+std::string mdoc_text(std::string_view text) {
+  std::string out;
+  std::string line;
+  const auto flush = [&] {
+    if (!line.empty()) out += line + "\n";
+    line.clear();
+  };
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(' '));
+    const std::string typeset = roff(word);
+    if (line.size() + 1 + typeset.size() > kWidth) flush();
+    line += (line.empty() ? "" : " ") + typeset;
+    if (ends_sentence(word)) flush();
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+  }
+  flush();
+  return out;
+}
+
 std::string man_page() {
   std::string out = ".\\\" SPDX-License-Identifier: MIT\n.\\\" Made from src/cli/table.hpp; do not edit.\n";
   out += fmt::format(".Dd {}\n.Dt HOLDFAST 1\n.Os\n", kDate);
@@ -123,13 +124,13 @@ std::string man_page() {
   out += ".Sh DESCRIPTION\n";
   for (const std::string_view text : kDescription) {
     if (text != kDescription.front()) out += ".Pp\n";
-    paragraph(out, text);
+    out += mdoc_text(text);
   }
   for (const Command& command : kCommands) {
     out += fmt::format(".Ss holdfast {}\n", command.name);
     for (const std::string_view text : command.details) {
       if (text != command.details.front()) out += ".Pp\n";
-      paragraph(out, text);
+      out += mdoc_text(text);
     }
     option_list(out, command.options);
   }
@@ -138,18 +139,18 @@ std::string man_page() {
   out += ".Sh FILES\n.Bl -tag -width Ds\n";
   for (const Entry& file : kFiles) {
     out += fmt::format(".It Pa {}\n", roff(file.term));
-    paragraph(out, file.text);
+    out += mdoc_text(file.text);
   }
   out += ".El\n.Sh EXIT STATUS\n.Bl -tag -width Ds\n";
   for (const Entry& status : kStatuses) {
     out += fmt::format(".It {}\n", roff(status.term));
-    paragraph(out, status.text);
+    out += mdoc_text(status.text);
   }
   out += ".El\n.Sh EXAMPLES\n.Bl -tag -width Ds\n";
   for (const Command& command : kCommands) {
     for (const Entry& example : command.examples) {
       out += fmt::format(".It Li \"{}\"\n", roff(example.term));
-      paragraph(out, example.text);
+      out += mdoc_text(example.text);
     }
   }
   out += ".El\n.Sh SEE ALSO\n.Xr flock 1 ,\n.Xr flock 2 ,\n.Xr ioctl_tty 2 ,\n.Xr holdfast 7 ,\n.Xr lsof 8\n";

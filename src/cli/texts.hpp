@@ -5,6 +5,7 @@
 #include "cli/table.hpp"
 
 #include <string>
+#include <string_view>
 
 namespace holdfast::cli {
 
@@ -13,6 +14,8 @@ namespace holdfast::cli {
 /// `holdfast run --help`.
 [[nodiscard]] std::string help_text(const Command& command);
 
+/// Text lines of mdoc(7): broken after each sentence and before the width, escaped.
+[[nodiscard]] std::string mdoc_text(std::string_view text);
 /// holdfast(1) in mdoc(7).
 [[nodiscard]] std::string man_page();
 [[nodiscard]] std::string bash_completion();
