@@ -90,6 +90,10 @@ class Scanner {
     const base::UniqueFd processes{::open(proc.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (!processes) return {};
     proc_ = processes.get();
+    // Since Linux 6.2 the size of a descriptor directory is the number of descriptors (fs/proc/fd.c); before, it is 0.
+    // We have at least the one of /proc.
+    struct statx own{};
+    counts_descriptors_ = ::statx(proc_, "self/fd", AT_STATX_DONT_SYNC, STATX_SIZE, &own) == 0 && own.stx_size > 0;
     for_each_entry(proc_, [this](const char* name) {
       if (is_number(name)) look_at_process(name);
     });
@@ -109,16 +113,50 @@ class Scanner {
   [[nodiscard]] bool is_wanted(const FileFacts& facts) const { return facts.is_node && wanted_(facts.id, facts.inode); }
 
   void look_at_process(const char* pid_text) {
-    const base::UniqueFd directory{
-        ::openat(proc_, ShortPath{pid_text, "/fd"}.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     pid_t pid = 0;
     std::from_chars(pid_text, pid_text + std::strlen(pid_text), pid);
+    last_text_.clear();
+    int from = 0;
+    if (counts_descriptors_) {
+      struct statx table{};
+      if (::statx(proc_, ShortPath{pid_text, "/fd"}.c_str(), AT_STATX_DONT_SYNC, STATX_SIZE, &table) != 0) return;
+      if (table.stx_size == 0) return look_for_threads(pid, pid_text);
+      from = try_numbers(pid, pid_text, table.stx_size);
+      if (from == kAllSeen) return;
+    }
+    const base::UniqueFd directory{
+        ::openat(proc_, ShortPath{pid_text, "/fd"}.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (!directory) {
       if ((errno == EACCES || errno == EPERM) && !is_kernel_thread(pid_text)) result_.closed_to_us.insert(pid);
       return;
     }
-    if (look_at_descriptors(pid, ShortPath{pid_text, "/fdinfo/"}.c_str(), directory.get()) > 0) return;
-    // A leader that ended before its threads shows an empty table; the threads still have it.
+    const ShortPath fdinfo{pid_text, "/fdinfo/"};
+    if (look_at_descriptors(pid, fdinfo.c_str(), directory.get(), from) == 0) look_for_threads(pid, pid_text);
+  }
+
+  // Descriptors are mostly numbered without gaps, and a look at a number costs half of what it costs to list the table
+  // first. Gives up, and says where to go on, when too many numbers are free.
+  int try_numbers(pid_t pid, const char* pid_text, std::uint64_t count) {
+    constexpr int kPatience = 2;
+    int missing = 0;
+    int number = 0;
+    for (std::uint64_t found = 0; found < count && missing <= kPatience; ++number) {
+      char digits[16];
+      const auto end = std::to_chars(std::begin(digits), std::end(digits), number).ptr;
+      const std::string_view name{digits, static_cast<std::size_t>(end - digits)};
+      const ShortPath path{pid_text, "/fd/", name};
+      const int wrong = look_at_link(pid, ShortPath{pid_text, "/fdinfo/", name}.c_str(), proc_, path.c_str());
+      if (wrong == EACCES || wrong == EPERM) return kAllSeen;
+      if (wrong == ENOENT)
+        ++missing;
+      else
+        ++found;
+    }
+    return missing <= kPatience ? kAllSeen : number;
+  }
+
+  // A leader that ended before its threads shows an empty table; the threads still have it.
+  void look_for_threads(pid_t pid, const char* pid_text) {
     struct stat tasks{};
     const ShortPath threads{pid_text, "/task"};
     if (::fstatat(proc_, threads.c_str(), &tasks, 0) != 0 || tasks.st_nlink <= 3) return;
@@ -132,27 +170,40 @@ class Scanner {
       if (done || !is_number(name)) return;
       const std::string thread = std::string{pid_text} + "/task/" + name;
       const base::UniqueFd table{::openat(proc_, (thread + "/fd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-      done = table && look_at_descriptors(pid, (thread + "/fdinfo/").c_str(), table.get()) > 0;
+      done = table && look_at_descriptors(pid, (thread + "/fdinfo/").c_str(), table.get(), 0) > 0;
     });
   }
 
-  std::size_t look_at_descriptors(pid_t pid, const char* fdinfo, int directory) {
+  // Those with numbers of at least `from`.
+  std::size_t look_at_descriptors(pid_t pid, const char* fdinfo, int directory, int from) {
     std::size_t count = 0;
     bool closed = false;
-    last_text_.clear();
     for_each_entry(directory, [&](const char* name) {
       if (closed || !is_number(name)) return;
       ++count;
-      char text[PATH_MAX];
-      const ssize_t length = ::readlinkat(directory, name, text, sizeof text);
-      // Root without CAP_SYS_PTRACE may list another user's descriptors, but not follow them.
-      closed = length < 0 && (errno == EACCES || errno == EPERM);
-      if (closed) result_.closed_to_us.insert(pid);
-      // Sockets, pipes and anonymous inodes have texts that begin with no slash.
-      if (length <= 0 || text[0] != '/') return;
-      look_at_descriptor(pid, fdinfo, directory, name, {text, static_cast<std::size_t>(length)});
+      int number = 0;
+      std::from_chars(name, name + std::strlen(name), number);
+      if (number < from) return;
+      const int wrong = look_at_link(pid, ShortPath{fdinfo, name}.c_str(), directory, name);
+      closed = wrong == EACCES || wrong == EPERM;
     });
     return count;
+  }
+
+  // errno of the look, 0 when it went well.
+  int look_at_link(pid_t pid, const char* fdinfo, int directory, const char* name) {
+    char text[PATH_MAX];
+    const ssize_t length = ::readlinkat(directory, name, text, sizeof text);
+    if (length < 0) {
+      const int wrong = errno;
+      // Root without CAP_SYS_PTRACE may list another user's descriptors, but not follow them.
+      if (wrong == EACCES || wrong == EPERM) result_.closed_to_us.insert(pid);
+      return wrong;
+    }
+    // Sockets, pipes and anonymous inodes have texts that begin with no slash.
+    if (length > 0 && text[0] == '/')
+      look_at_descriptor(pid, fdinfo, directory, name, {text, static_cast<std::size_t>(length)});
+    return 0;
   }
 
   void look_at_descriptor(pid_t pid, const char* fdinfo, int directory, const char* name, std::string_view text) {
@@ -171,7 +222,7 @@ class Scanner {
       return;
     }
     OpenFile file{pid, facts->id, facts->inode, std::string{text}, {}};
-    read_locks(ShortPath{fdinfo, name}.c_str(), file);
+    read_locks(fdinfo, file);
     result_.files.push_back(std::move(file));
   }
 
@@ -210,7 +261,9 @@ class Scanner {
 
   const WantedNode& wanted_;
   std::string below_dev_;
+  static constexpr int kAllSeen = -1;
   int proc_ = -1;
+  bool counts_descriptors_ = false;
   std::unordered_set<std::string, TextHash, std::equal_to<>> uninteresting_;
   std::string last_text_;
   bool last_wanted_ = false;
