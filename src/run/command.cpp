@@ -160,12 +160,14 @@ int Command::launch(void* raw_launch) noexcept {
 Command::Command() : launch_{std::make_unique<Launch>()} {}
 Command::Command(Command&& other) noexcept
     : launch_{std::move(other.launch_)},
-      pid_{std::exchange(other.pid_, -1)},
+      id_{other.id_},
+      to_reap_{std::exchange(other.to_reap_, false)},
       pidfd_{std::move(other.pidfd_)},
       channel_{std::move(other.channel_)} {}
 Command& Command::operator=(Command&& other) noexcept {
   std::swap(launch_, other.launch_);
-  std::swap(pid_, other.pid_);
+  std::swap(id_, other.id_);
+  std::swap(to_reap_, other.to_reap_);
   std::swap(pidfd_, other.pidfd_);
   std::swap(channel_, other.channel_);
   return *this;
@@ -173,9 +175,9 @@ Command& Command::operator=(Command&& other) noexcept {
 
 Command::~Command() {
   channel_.reset();
-  if (pid_ <= 0) return;
+  if (!to_reap_) return;
   // Its end of the channel reads end of file, and it exits; it shares `launch_`, so that must not go first.
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  while (::waitpid(id_.pid, nullptr, 0) < 0 && errno == EINTR) {
   }
 }
 
@@ -208,15 +210,13 @@ Result<Command> Command::start(std::span<const std::string> arguments, std::opti
 
   int pidfd = -1;
   std::byte* const top = with.stack.get() + kStackSize;
-  command.pid_ = ::clone(&Command::launch, top, CLONE_VM | CLONE_PIDFD | SIGCHLD, &with, &pidfd);
-  if (command.pid_ < 0) return std::unexpected{base::fault(errno, "clone", {})};
+  const pid_t pid = ::clone(&Command::launch, top, CLONE_VM | CLONE_PIDFD | SIGCHLD, &with, &pidfd);
+  if (pid < 0) return std::unexpected{base::fault(errno, "clone", {})};
+  command.to_reap_ = true;
+  const auto facts = base::facts_of(pid);
+  command.id_ = facts ? facts->id : base::ProcessId{pid, 0};
   command.pidfd_.reset(pidfd);
   return command;
-}
-
-base::ProcessId Command::id() const {
-  const auto facts = base::facts_of(pid_);
-  return facts ? facts->id : base::ProcessId{pid_, 0};
 }
 
 Result<Command::Installed> Command::installed() {

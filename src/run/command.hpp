@@ -38,8 +38,8 @@ class Command {
   /// A command that was never told to go ends by itself when the channel closes, and is reaped here.
   ~Command();
 
-  [[nodiscard]] base::ProcessId id() const;
-  [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] const base::ProcessId& id() const { return id_; }
+  [[nodiscard]] pid_t pid() const { return id_.pid; }
   [[nodiscard]] int pidfd() const { return pidfd_.get(); }
   /// Readable when exec has succeeded or failed.
   [[nodiscard]] int channel() const { return channel_.get(); }
@@ -55,7 +55,7 @@ class Command {
   /// To be called when the channel is readable: errno of a failed exec, 0 after a successful one.
   [[nodiscard]] int exec_result();
   /// The command has been reaped by somebody else.
-  void forget() { pid_ = -1; }
+  void forget() { to_reap_ = false; }
 
  private:
   struct Launch;
@@ -63,7 +63,8 @@ class Command {
   static int launch(void* raw) noexcept;
 
   std::unique_ptr<Launch> launch_;
-  pid_t pid_ = -1;
+  base::ProcessId id_;
+  bool to_reap_ = false;
   base::UniqueFd pidfd_;
   base::UniqueFd channel_;
 };

@@ -34,6 +34,9 @@
 namespace holdfast::run {
 namespace {
 
+// Until a new program has been loaded, which asks about a dozen paths, nothing else is done.
+constexpr std::chrono::milliseconds kSettled{5};
+
 // What is left when the command cannot be asked: it would meet the others as if a stranger held them.
 ConventionSet without_what_it_meets(ConventionSet conventions) {
   return conventions.without(Convention::flock)
@@ -152,7 +155,7 @@ class Front {
                                     {supervisor_->listener(), POLLIN, 0},
                                     {supervisor_->events(), POLLIN, 0}}};
       timespec left{};
-      if (::ppoll(wanted.data(), wanted.size(), until_next_look(left), nullptr) < 0) continue;
+      if (::ppoll(wanted.data(), wanted.size(), until_next(left), nullptr) < 0) continue;
       const auto& [signals, channel, listener, events] = wanted;
       if ((listener.revents & POLLIN) != 0) {
         supervisor_->answer_one();
@@ -162,12 +165,23 @@ class Front {
       if (channel.revents != 0) on_exec();
       if (signals.revents != 0) on_signals();
       if (events.revents != 0) supervisor_->on_events();
-      if (supervisor_->next_look() && *supervisor_->next_look() <= Supervisor::Clock::now()) supervisor_->look_again();
+      on_time();
     }
   }
 
-  const timespec* until_next_look(timespec& left) const {
-    const auto next = supervisor_->next_look();
+  void on_time() {
+    if (!supervisor_->next_look() && !name_due_) return;
+    const auto now = Supervisor::Clock::now();
+    if (supervisor_->next_look() && *supervisor_->next_look() <= now) supervisor_->look_again();
+    if (name_due_ && *name_due_ <= now) {
+      name_due_.reset();
+      name_the_program();
+    }
+  }
+
+  const timespec* until_next(timespec& left) const {
+    auto next = supervisor_->next_look();
+    if (name_due_ && (!next || *name_due_ < *next)) next = name_due_;
     if (!next) return nullptr;
     const auto time =
         std::max<Supervisor::Clock::duration>(*next - Supervisor::Clock::now(), std::chrono::nanoseconds{0});
@@ -177,7 +191,7 @@ class Front {
 
   void on_exec() {
     exec_error_ = command_->exec_result();
-    if (exec_error_ == 0) name_the_program();
+    if (exec_error_ == 0) name_due_ = Supervisor::Clock::now() + kSettled;
   }
 
   // QtSerialPort removes a lock file whose second line is not the name of the program with that pid: before exec it was
@@ -306,6 +320,7 @@ class Front {
   std::optional<Supervisor> supervisor_;
   Keeper keeper_;
   int exec_error_ = 0;
+  std::optional<Supervisor::Clock::time_point> name_due_;
   bool stopped_ = false;
   bool ended_ = false;
   Outcome outcome_;

@@ -122,7 +122,8 @@ class FileLending final : public Lending {
     if (file == files_.end()) return nullptr;
     struct stat status{};
     if (::stat(caller.our_path(argument.directory, parts.directory).c_str(), &status) != 0) return nullptr;
-    return device::InodeId{status.st_dev, status.st_ino} == directory_id_ ? &*file : nullptr;
+    const bool ours = device::InodeId{status.st_dev, status.st_ino} == directory_id_;
+    return ours && caller.still_asks() ? &*file : nullptr;
   }
 
   // The command's new file is ready as `fresh`: it gets the name.

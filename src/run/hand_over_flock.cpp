@@ -74,6 +74,7 @@ class FlockLending final : public Lending {
     // A shared lock beside our shared lock.
     if (held_ == Level::read && wanted == Level::read) return Answer::carry_on();
     const base::UniqueFd theirs = caller.duplicate(question.int_argument(0));
+    if (!caller.still_asks()) return Answer::carry_on();
     if (theirs) {
       FlockPair pair{fd_, theirs.get()};
       if (pass_to_them(pair, held_, wanted) == 0) {
@@ -97,7 +98,7 @@ class FlockLending final : public Lending {
   Answer give_up(const Question& question, const Caller& caller) {
     if (!lent_) return Answer::carry_on();
     const base::UniqueFd theirs = caller.duplicate(question.int_argument(0));
-    if (!theirs) return Answer::carry_on();
+    if (!theirs || !caller.still_asks()) return Answer::carry_on();
     FlockPair pair{fd_, theirs.get()};
     if (pass_back(pair, held_)) {
       lent_ = false;

@@ -33,7 +33,8 @@ std::optional<PathCall> open_call(const Question& question, const Caller& caller
 std::optional<struct stat> target_of(const PathCall& call, const Caller& caller) {
   const auto path = caller.path_at(call.path.address);
   struct stat status{};
-  if (!path || ::stat(caller.our_path(call.path.directory, *path).c_str(), &status) != 0) return std::nullopt;
+  if (!path || ::stat(caller.our_path(call.path.directory, *path).c_str(), &status) != 0 || !caller.still_asks())
+    return std::nullopt;
   return status;
 }
 
@@ -182,7 +183,8 @@ class TerminalLending final : public Lending {
 
   std::optional<Answer> control(const Question& question, const Caller& caller) {
     const auto target = caller.descriptor(question.int_argument(0));
-    if (!target || !S_ISCHR(target->st_mode) || target->st_rdev != node_.id.rdev()) return std::nullopt;
+    if (!target || !caller.still_asks() || !S_ISCHR(target->st_mode) || target->st_rdev != node_.id.rdev())
+      return std::nullopt;
     switch (static_cast<std::uint32_t>(question.arguments[1])) {
       case TIOCEXCL:
         command_set_it_ = true;

@@ -123,7 +123,8 @@ class RecordLending final : public Lending {
     auto request = request_of(question, caller);
     if (!request) return Answer::carry_on();
     const base::UniqueFd theirs = caller.duplicate(question.int_argument(0));
-    if (!from_start(request->lock, theirs.get()) || !meets_ours(request->lock)) return Answer::carry_on();
+    if (!from_start(request->lock, theirs.get()) || !meets_ours(request->lock) || !caller.still_asks())
+      return Answer::carry_on();
     if (request->kind == Request::Kind::look) return look(question, caller, *request);
     if (request->by_description) return theirs ? bridge(*request, theirs.get()) : step_aside(*request);
     return step_aside(*request);

@@ -102,7 +102,7 @@ void Listener::send(const Question& question, const Answer& answer) {
 bool Caller::read(std::uint64_t address, void* into, std::size_t size) const {
   const iovec local{into, size};
   const iovec remote{reinterpret_cast<void*>(static_cast<std::uintptr_t>(address)), size};
-  return ::process_vm_readv(thread(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size) && still_asks();
+  return ::process_vm_readv(thread(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
 }
 
 bool Caller::write(std::uint64_t address, const void* from, std::size_t size) const {
@@ -124,7 +124,6 @@ std::optional<std::string> Caller::path_at(std::uint64_t address) const {
     if (got <= 0) return std::nullopt;
     const void* const end = std::memchr(buffer + have, '\0', static_cast<std::size_t>(got));
     if (end != nullptr) {
-      if (!still_asks()) return std::nullopt;
       return std::string{static_cast<const char*>(buffer), static_cast<const char*>(end)};
     }
     have += static_cast<std::size_t>(got);
@@ -134,7 +133,7 @@ std::optional<std::string> Caller::path_at(std::uint64_t address) const {
 
 std::optional<struct stat> Caller::descriptor(int fd) const {
   struct stat found{};
-  if (::stat(ProcPath{thread(), fd}.get(), &found) != 0 || !still_asks()) return std::nullopt;
+  if (::stat(ProcPath{thread(), fd}.get(), &found) != 0) return std::nullopt;
   return found;
 }
 
@@ -154,9 +153,7 @@ base::UniqueFd Caller::duplicate(int fd) const {
     process.reset(static_cast<int>(::syscall(SYS_pidfd_open, leader, 0)));
     if (!process) return {};
   }
-  base::UniqueFd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0))};
-  if (copy && !still_asks()) copy.reset();
-  return copy;
+  return base::UniqueFd{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0))};
 }
 
 std::string Caller::our_path(int directory, const std::string& path) const {
@@ -170,7 +167,7 @@ std::optional<Caller::Credentials> Caller::credentials() const {
   char text[4096];
   const base::UniqueFd file{::open(ProcPath{thread(), "status"}.get(), O_RDONLY | O_CLOEXEC)};
   const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
-  if (got <= 0 || !still_asks()) return std::nullopt;
+  if (got <= 0) return std::nullopt;
   text[got] = '\0';
   const std::string_view status{text, static_cast<std::size_t>(got)};
   const auto uid = status_field(status, "\nUid:", 3, 10);  // the file system's

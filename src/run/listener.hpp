@@ -62,6 +62,9 @@ class Listener {
 };
 
 /// The thread that asks: its memory, its descriptors, its view of the file system.
+///
+/// What is read may be another process's if the thread died and its number was used again: still_asks() must be true
+/// after the last reading and before anything is done about it.
 class Caller {
  public:
   Caller(const Listener& listener, const Question& question) : listener_{listener}, question_{question} {}

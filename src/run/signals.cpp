@@ -44,6 +44,9 @@ Signals::Signals() {
 }
 
 Signals::~Signals() {
+  // What came after the command's end was meant for it, and must not act on our caller.
+  while (next()) {
+  }
   if (inherited_.ignores_children) ::signal(SIGCHLD, SIG_IGN);
   ::sigprocmask(SIG_SETMASK, &inherited_.mask, nullptr);
 }
