@@ -289,7 +289,6 @@ class Front {
   void give_back() {
     if (somebody_still_asks()) {
       keeper_.care_for_orphans();
-      keeper_.forget();
     }
     keeper_.kill();
     supervisor_->settle();

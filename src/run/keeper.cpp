@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
-// keeper.cpp - a forked copy that closes what it does not need and sleeps.
+// keeper.cpp - a process that shares the front's memory, closes what it does not need, and sleeps.
 //
-// _Fork(3), not fork(3): the claim room closes lock descriptors in forked children, and here that is not wanted. It
-// leaves the session, so that neither the terminal's signals nor its hang-up reach it, and closes what our caller may
-// wait for the end of (the pipe of x=$(holdfast run ...)).
+// Forking would copy the page tables, and then every page that either side writes; measured, that is a seventh of a
+// whole `holdfast run DEVICE -- true`. So the keeper borrows the front's memory (CLONE_VM), on a stack of its own. The
+// rule that makes it sound: only one of the two works at a time. While the front runs the keeper sleeps in ppoll(2), or
+// the front waits for its answer; it allocates and builds only when the front is stopped, waiting, or dead. A front
+// killed in the middle of malloc(3) can take the keeper along: that is as if both had been killed.
+//
+// It leaves the session, so that neither the terminal's signals nor its hang-up reach it, and closes what our caller
+// may wait for the end of (the pipe of x=$(holdfast run ...)). clone(2) runs no pthread_atfork(3) handlers: the claim
+// room's would close the locks.
 #include "run/keeper.hpp"
 
 #include "base/error.hpp"
@@ -12,6 +18,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -23,6 +30,10 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
 namespace holdfast::run {
@@ -71,8 +82,8 @@ bool send(int control, const Keeper::Message& message, int attached) {
   return ::sendmsg(control, &header, MSG_NOSIGNAL) == sizeof message;
 }
 
-void close_all_but(std::vector<int> kept) {
-  std::ranges::sort(kept);
+// `kept` is sorted. Allocates nothing.
+void close_all_but(std::span<const int> kept) {
   unsigned first = 0;
   for (const int fd : kept) {
     if (fd < 0) continue;
@@ -88,53 +99,55 @@ class Keeping {
   Keeping(claiming::Holding& holding, int control, int listener, int command, pid_t front, base::ProcessId command_id)
       : holding_{holding},
         control_{control},
+        listener_{listener},
         command_{command},
         front_{front},
-        supervisor_{holding, Listener{base::UniqueFd{listener}}, surroundings(holding, command_id)} {}
+        command_id_{command_id} {}
 
   [[noreturn]] void keep() {
-    while (true) {
-      wait();
-      if (finished_ && supervisor_.listener() < 0) ::_exit(0);
-    }
+    while (!finished_) wait();
+    let_everything_go_on();
   }
 
  private:
-  static Surroundings surroundings(const claiming::Holding& holding, base::ProcessId command) {
+  // Built when it is needed first: then nobody else works in this memory.
+  Supervisor& supervisor() {
+    if (supervisor_) return *supervisor_;
     Surroundings known;
-    known.mode = holding.mode();
-    known.command = command;
+    known.mode = holding_.mode();
+    known.command = command_id_;
     known.closed_description = [](int) {};
     known.opened_description = [](int) {};
     known.tell = [](std::string_view) {};
-    return known;
+    // The standard descriptors are closed; a file of ours under one of their numbers would be asking for trouble.
+    for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);
+    const int copy = listener_ < 0 ? -1 : ::fcntl(listener_, F_DUPFD_CLOEXEC, 0);
+    supervisor_.emplace(holding_, Listener{base::UniqueFd{copy}}, std::move(known));
+    return *supervisor_;
   }
 
   void wait() {
-    const bool serving = serving_ || finished_;
-    std::array<pollfd, 4> wanted{{{control_.get(), POLLIN, 0},
-                                  {command_.get(), POLLIN, 0},
-                                  {serving ? supervisor_.listener() : -1, POLLIN, 0},
-                                  {serving_ ? supervisor_.events() : -1, POLLIN, 0}}};
+    const int listener = serving_ ? supervisor_->listener() : -1;
+    const int events = serving_ ? supervisor_->events() : -1;
+    std::array<pollfd, 4> wanted{
+        {{control_.get(), POLLIN, 0}, {command_.get(), POLLIN, 0}, {listener, POLLIN, 0}, {events, POLLIN, 0}}};
     if (::ppoll(wanted.data(), wanted.size(), timeout(), nullptr) < 0) return;
-    const auto& [control, command, listener, events] = wanted;
-    if (control.revents != 0) on_control();
-    if (command.revents != 0) on_command_death();
-    if ((listener.revents & POLLIN) != 0) {
-      supervisor_.answer_one();
-    } else if (listener.revents != 0) {
-      supervisor_.stop_listening();
+    if (wanted[0].revents != 0) on_control();
+    if (wanted[1].revents != 0) on_command_death();
+    if (!serving_) return;
+    if ((wanted[2].revents & POLLIN) != 0) {
+      supervisor_->answer_one();
+    } else if (wanted[2].revents != 0) {
+      supervisor_->stop_listening();
     }
-    if (events.revents != 0) supervisor_.on_events();
-    if (serving_ && supervisor_.next_look() && *supervisor_.next_look() <= Supervisor::Clock::now())
-      supervisor_.look_again();
+    if (wanted[3].revents != 0) supervisor_->on_events();
+    if (supervisor_->next_look() && *supervisor_->next_look() <= Supervisor::Clock::now()) supervisor_->look_again();
   }
 
   const timespec* timeout() {
-    const auto next = supervisor_.next_look();
-    if (!serving_ || !next) return nullptr;
-    const auto left =
-        std::max<Supervisor::Clock::duration>(*next - Supervisor::Clock::now(), std::chrono::nanoseconds{0});
+    if (!serving_ || !supervisor_->next_look()) return nullptr;
+    const auto left = std::max<Supervisor::Clock::duration>(*supervisor_->next_look() - Supervisor::Clock::now(),
+                                                            std::chrono::nanoseconds{0});
     timeout_ = {std::chrono::duration_cast<std::chrono::seconds>(left).count(),
                 (left % std::chrono::seconds{1}).count()};
     return &timeout_;
@@ -146,8 +159,7 @@ class Keeping {
     const int fd = received->message.fd;
     switch (received->message.kind) {
       case Keeper::Message::Kind::serve:
-        serving_ = true;
-        supervisor_.refresh();
+        serve();
         break;
       case Keeper::Message::Kind::stand_by:
         serving_ = false;
@@ -160,21 +172,28 @@ class Keeping {
       case Keeper::Message::Kind::opened:
         if (received->fd) ::dup3(received->fd.get(), fd, O_CLOEXEC);
         break;
-      case Keeper::Message::Kind::care:
-        finish();
-        // Closed behind the holding's back, which is never destroyed here: unlocking is the front's to do.
-        close_all_but({control_.get(), supervisor_.listener()});
-        break;
+      case Keeper::Message::Kind::care: {
+        // The front waits, so its memory is whole: from here on the child has its own.
+        if (::_Fork() == 0) {
+          control_.reset();
+          let_everything_go_on();
+        }
+        send(control_.get(), received->message, -1);
+        ::_exit(0);
+      }
     }
     send(control_.get(), received->message, -1);
   }
 
+  void serve() {
+    supervisor().refresh();
+    serving_ = true;
+  }
+
   void on_front_death() {
     control_.reset();
-    if (finished_) return;
     front_ = -1;
-    serving_ = true;
-    supervisor_.refresh();
+    serve();
     if (!command_) give_back();  // it died while the front was stopped
   }
 
@@ -186,30 +205,79 @@ class Keeping {
   }
 
   void give_back() {
-    supervisor_.settle();
+    supervisor().settle();
     holding_.give_back();
-    finish();
+    finished_ = true;
   }
 
-  // From now on only the descendants' calls matter.
-  void finish() {
-    serving_ = false;
-    finished_ = true;
-    command_.reset();
-    supervisor_.forget_marks();
+  // The claim is over; descendants of the command may live on with its filter. Without a listener every call of theirs
+  // that it picks out would fail.
+  [[noreturn]] void let_everything_go_on() {
+    if (listener_ < 0) ::_exit(0);
+    const std::array<int, 1> kept{listener_};
+    close_all_but(kept);
+    Listener listener{base::UniqueFd{listener_}};
+    while (true) {
+      pollfd wanted{listener.fd(), POLLIN, 0};
+      if (::poll(&wanted, 1, -1) < 0) continue;
+      if ((wanted.revents & POLLIN) == 0) ::_exit(0);
+      if (const auto question = listener.receive()) listener.send(*question, Answer::carry_on());
+    }
   }
 
   claiming::Holding& holding_;
   base::UniqueFd control_;
+  int listener_;
   base::UniqueFd command_;
   pid_t front_;
-  Supervisor supervisor_;
+  base::ProcessId command_id_;
+  std::optional<Supervisor> supervisor_;
   timespec timeout_{};
   bool serving_ = false;
   bool finished_ = false;
 };
 
+// A sanitizer's runtime keeps one state per thread in memory and cannot be shared.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kMemory = 0;
+#else
+constexpr int kMemory = CLONE_VM;
+#endif
+constexpr std::size_t kStackSize = std::size_t{256} * 1024;
+
 }  // namespace
+
+struct Keeper::Start {
+  claiming::Holding& holding;
+  int control;
+  int listener;
+  int command;
+  pid_t front;
+  base::ProcessId command_id;
+  std::vector<int> kept{};
+  std::unique_ptr<std::byte[]> stack = std::make_unique_for_overwrite<std::byte[]>(kStackSize);
+};
+
+Keeper::Keeper() = default;
+Keeper::Keeper(Keeper&& other) noexcept
+    : pid_{std::exchange(other.pid_, -1)}, control_{std::move(other.control_)}, start_{std::move(other.start_)} {}
+Keeper& Keeper::operator=(Keeper&& other) noexcept {
+  pid_ = std::exchange(other.pid_, -1);
+  control_ = std::move(other.control_);
+  start_ = std::move(other.start_);
+  return *this;
+}
+Keeper::~Keeper() = default;
+
+int Keeper::keep(void* start) {
+  const Start& with = *static_cast<const Start*>(start);
+  ::setsid();
+  ::prctl(PR_SET_NAME, "holdfast-keeper");
+  close_all_but(with.kept);
+  [[maybe_unused]] const int elsewhere = ::chdir("/");  // keeps no file system busy
+  Keeping keeping{with.holding, with.control, with.listener, with.command, with.front, with.command_id};
+  keeping.keep();
+}
 
 Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, const Command& command) {
   int ends[2];
@@ -217,23 +285,15 @@ Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, const Com
     return std::unexpected{base::fault(errno, "socketpair", {})};
   Keeper keeper;
   keeper.control_.reset(ends[0]);
-  base::UniqueFd theirs{ends[1]};
-  const pid_t front = ::getpid();
-  const base::ProcessId command_id = command.id();
-  keeper.pid_ = ::_Fork();
-  if (keeper.pid_ < 0) return std::unexpected{base::fault(errno, "fork", {})};
-  if (keeper.pid_ > 0) return keeper;
-
-  ::setsid();
-  ::prctl(PR_SET_NAME, "holdfast-keeper");
-  std::vector<int> kept = holding.descriptors();
-  kept.insert(kept.end(), {ends[1], listener, command.pidfd()});
-  close_all_but(std::move(kept));
-  [[maybe_unused]] const int elsewhere = ::chdir("/");  // keeps no file system busy
-  // Never destroyed: the process ends by _exit(2), and what it shares with its parent by copy is the parent's to
-  // destroy.
-  auto* const keeping = new Keeping{holding, theirs.release(), listener, command.pidfd(), front, command_id};
-  keeping->keep();
+  const base::UniqueFd theirs{ends[1]};
+  keeper.start_.reset(new Start{holding, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
+  Start& with = *keeper.start_;
+  with.kept = holding.descriptors();
+  with.kept.insert(with.kept.end(), {ends[1], listener, command.pidfd()});
+  std::ranges::sort(with.kept);
+  keeper.pid_ = ::clone(&Keeper::keep, with.stack.get() + kStackSize, kMemory | SIGCHLD, &with);
+  if (keeper.pid_ < 0) return std::unexpected{base::fault(errno, "clone", {})};
+  return keeper;
 }
 
 void Keeper::tell(Message::Kind kind, int fd) {
@@ -244,7 +304,7 @@ void Keeper::tell(Message::Kind kind, int fd) {
     control_.reset();
 }
 
-void Keeper::kill() {
+void Keeper::kill() const {
   if (pid_ > 0) ::kill(pid_, SIGKILL);
 }
 

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 
 namespace holdfast::run {
 
@@ -21,12 +22,14 @@ class Command;
 
 class Keeper {
  public:
-  Keeper() = default;
-  /// Forks. The child's copy of `holding` is its own.
+  Keeper();
+  /// \param holding  must stay where it is until the keeper is reaped
   /// \param listener  -1 when there is none
   [[nodiscard]] static Result<Keeper> start(claiming::Holding& holding, int listener, const Command& command);
-  Keeper(Keeper&&) noexcept = default;
-  Keeper& operator=(Keeper&&) noexcept = default;
+  Keeper(Keeper&&) noexcept;
+  Keeper& operator=(Keeper&&) noexcept;
+  /// Must have been reaped.
+  ~Keeper();
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   /// Each returns when the keeper has done it, or is dead.
@@ -36,10 +39,11 @@ class Keeper {
   void close_description(int fd) { tell(Message::Kind::closed, fd); }
   /// `fd` leads to a new description.
   void adopt_description(int fd) { tell(Message::Kind::opened, fd); }
-  /// Gives up the claim and lets every call go on until nobody is left who could make one.
+  /// Leaves a process behind that lets every call go on until nobody is left who could make one; the keeper itself
+  /// ends.
   void care_for_orphans() { tell(Message::Kind::care, -1); }
 
-  void kill();
+  void kill() const;
   void reap();
   /// Reaped by somebody else.
   void forget() { pid_ = -1; }
@@ -51,10 +55,13 @@ class Keeper {
   };
 
  private:
+  struct Start;
+  static int keep(void* start);
   void tell(Message::Kind kind, int fd);
 
   pid_t pid_ = -1;
   base::UniqueFd control_;
+  std::unique_ptr<Start> start_;
 };
 
 }  // namespace holdfast::run

@@ -105,10 +105,4 @@ void Supervisor::settle() {
   for (const auto& lending : lendings_) lending->settle();
 }
 
-void Supervisor::forget_marks() {
-  lendings_.clear();
-  events_.reset();
-  next_look_.reset();
-}
-
 }  // namespace holdfast::run

@@ -40,8 +40,6 @@ class Supervisor {
   void refresh();
   /// The command is dead: what is lent comes back, so that the holding can be given back.
   void settle();
-  /// The holding has been given back: every call goes on.
-  void forget_marks();
 
  private:
   [[nodiscard]] Answer answer_to(const Question& question);
