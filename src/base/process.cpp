@@ -6,10 +6,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <string_view>
@@ -99,9 +101,26 @@ bool is_alive(const ProcessId& id) {
   return id.start_ticks == 0 || id.start_ticks == facts->id.start_ticks;
 }
 
+namespace {
+
+// This process, once read: the start time above the pid, which needs 22 bits (PID_MAX_LIMIT, include/linux/threads.h).
+// The pid tells a child that it inherited its parent's, the fork handler also where the number came round again or is
+// the same in another namespace.
+std::atomic<std::uint64_t> known_self{0};
+constexpr unsigned kPidBits = 24;
+
+}  // namespace
+
 ProcessId self() {
-  const auto facts = facts_of(::getpid());
-  return facts ? facts->id : ProcessId{::getpid(), 0};
+  const pid_t pid = ::getpid();
+  const std::uint64_t known = known_self.load(std::memory_order_relaxed);
+  if ((known & ((1U << kPidBits) - 1U)) == static_cast<std::uint64_t>(pid)) return {pid, known >> kPidBits};
+  static const int handler = ::pthread_atfork(nullptr, nullptr, [] { known_self.store(0, std::memory_order_relaxed); });
+  const auto facts = facts_of(pid);
+  if (!facts) return {pid, 0};
+  if (handler == 0)
+    known_self.store(facts->id.start_ticks << kPidBits | static_cast<std::uint64_t>(pid), std::memory_order_relaxed);
+  return facts->id;
 }
 
 std::string executable_name(pid_t pid) {

@@ -179,25 +179,22 @@ Taken take_ddlp(const Subject& subject, const Terms& terms) {
       return std::unexpected(lock_file_obstacle(subject, path, file.error()));
     }
     const bool exclusive = terms.mode == Mode::exclusive;
-    const LockAnswer answer = set_record_lock(file->get(), exclusive ? RecordLock::write : RecordLock::read, {});
+    const LockAnswer answer = set_record_lock(file->fd.get(), exclusive ? RecordLock::write : RecordLock::read, {});
     if (answer == LockAnswer::busy || answer == LockAnswer::failed) {
       const int errnum = errno;
       mark->give_back();
       if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errnum, path, subject.node.path)));
-      struct stat status{};
-      ::fstat(file->get(), &status);
-      return std::unexpected(busy(subject,
-                                  find_lock_holder({status.st_dev, status.st_ino}, LockKind::record, terms.places),
-                                  "DDLP lock file " + path));
+      return std::unexpected(
+          busy(subject, find_lock_holder(file->inode, LockKind::record, terms.places), "DDLP lock file " + path));
     }
     if (exclusive) {
       const std::string content =
           fmt::format("{:10}\nprogram=holdfast\npath={}\nendmark=\n", terms.owner.pid, subject.node.path);
       // A full file system loses the hint, not the lock.
-      [[maybe_unused]] const int emptied = ::ftruncate(file->get(), 0);
-      [[maybe_unused]] const ssize_t put = ::pwrite(file->get(), content.data(), content.size(), 0);
+      [[maybe_unused]] const int emptied = ::ftruncate(file->fd.get(), 0);
+      [[maybe_unused]] const ssize_t put = ::pwrite(file->fd.get(), content.data(), content.size(), 0);
     }
-    mark->add(std::move(*file), path);
+    mark->add(std::move(file->fd), path);
   }
   return mark;
 }

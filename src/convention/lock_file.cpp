@@ -11,11 +11,6 @@
 namespace holdfast::convention {
 namespace {
 
-device::InodeId inode_of(int fd) {
-  struct stat status{};
-  return ::fstat(fd, &status) == 0 ? device::InodeId{status.st_dev, status.st_ino} : device::InodeId{};
-}
-
 int write_all(int fd, std::string_view content) {
   while (!content.empty()) {
     const ssize_t put = ::write(fd, content.data(), content.size());
@@ -43,10 +38,12 @@ std::expected<UnnamedFile, int> UnnamedFile::make(int directory, std::string_vie
     if (!file.fd_) file.temporary_.clear();
   }
   if (!file.fd_) return std::unexpected(errno);
+  struct stat made{};
+  if (::fstat(file.fd_.get(), &made) != 0) return std::unexpected(errno);
+  file.inode_ = {made.st_dev, made.st_ino};
   // The process's umask is not ours to change (other threads), so the mode is set on the file.
-  if (::fchmod(file.fd_.get(), mode) != 0) return std::unexpected(errno);
+  if ((made.st_mode & 07777U) != mode && ::fchmod(file.fd_.get(), mode) != 0) return std::unexpected(errno);
   if (const int errnum = write_all(file.fd_.get(), content); errnum != 0) return std::unexpected(errnum);
-  file.inode_ = inode_of(file.fd_.get());
   return file;
 }
 
@@ -64,7 +61,7 @@ int UnnamedFile::link_as(const std::string& name) const {
 
 base::UniqueFd UnnamedFile::take_descriptor() { return std::move(fd_); }
 
-std::expected<base::ProcessFd, LockFileError> open_lock_file(const std::string& path) {
+std::expected<LockFile, LockFileError> open_lock_file(const std::string& path) {
   // Never O_CREAT on a name that may exist: with fs.protected_regular even root is refused another user's file in a
   // sticky directory (proc_sys_fs(5)), and a planted file would be taken for ours.
   for (int attempt = 0; attempt < 8; ++attempt) {
@@ -75,7 +72,7 @@ std::expected<base::ProcessFd, LockFileError> open_lock_file(const std::string& 
       if (!S_ISREG(status.st_mode)) return std::unexpected(LockFileError{EINVAL, true});
       // A second name could be another file of somebody's that our records would overwrite.
       if (status.st_nlink > 1) return std::unexpected(LockFileError{EMLINK, true});
-      return fd;
+      return LockFile{std::move(fd), {status.st_dev, status.st_ino}};
     }
     if (errno != ENOENT) return std::unexpected(LockFileError{errno, true});
     const auto slash = path.rfind('/');

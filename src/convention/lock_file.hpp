@@ -22,7 +22,11 @@ struct LockFileError {
   int errnum = 0;
   bool existed = false;
 };
-[[nodiscard]] std::expected<base::ProcessFd, LockFileError> open_lock_file(const std::string& path);
+struct LockFile {
+  base::ProcessFd fd;
+  device::InodeId inode;
+};
+[[nodiscard]] std::expected<LockFile, LockFileError> open_lock_file(const std::string& path);
 
 /// A complete file with no name yet, owned by us, in `directory`.
 class UnnamedFile {

@@ -223,23 +223,19 @@ Taken take_proxy(const Subject& subject, const Terms& terms) {
     auto file = open_lock_file(path);
     if (!file) return std::unexpected(lock_file_obstacle(subject, path, file.error()));
     const auto wanted = terms.mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
-    const LockAnswer answer = set_record_lock(file->get(), wanted, kClaimByte);
+    const LockAnswer answer = set_record_lock(file->fd.get(), wanted, kClaimByte);
     if (answer == LockAnswer::busy)
-      return std::unexpected(ProxyMark::refusal(file->get(), subject.node, subject.node.path));
+      return std::unexpected(ProxyMark::refusal(file->fd.get(), subject.node, subject.node.path));
     if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errno, path, subject.node.path)));
-    struct stat locked{};
-    struct stat named{};
     // Somebody may have removed the file between our open and our lock: then the next claimer locks another one.
-    if (::fstat(file->get(), &locked) != 0 || ::lstat(path.c_str(), &named) != 0 || locked.st_ino != named.st_ino ||
-        locked.st_dev != named.st_dev)
-      continue;
+    struct stat named{};
+    if (::lstat(path.c_str(), &named) != 0 || device::InodeId{named.st_dev, named.st_ino} != file->inode) continue;
     ProxyRecord record;
     record.who.pid = terms.owner.pid;
     record.who.start_ticks = terms.owner.start_ticks;
     record.who.purpose = terms.purpose;
     record.mode = terms.mode;
-    auto mark = std::make_unique<ProxyMark>(std::move(*file), device::InodeId{locked.st_dev, locked.st_ino}, path,
-                                            subject, std::move(record));
+    auto mark = std::make_unique<ProxyMark>(std::move(file->fd), file->inode, path, subject, std::move(record));
     if (answer == LockAnswer::covered) mark->set_covered();
     return mark;
   }

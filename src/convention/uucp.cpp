@@ -220,15 +220,16 @@ class UucpMark final : public Mark {
  private:
   std::optional<Obstacle> make_one(const Subject& subject, const std::string& name, const UnnamedFile* ours) {
     for (int attempt = 0; attempt < 8; ++attempt) {
-      const auto found = read_at(directory_.get(), name);
-      if (!found) {
-        if (ours == nullptr) return std::nullopt;
+      if (ours != nullptr) {
+        // Made first and looked at only when it is there: nobody's file is the rule.
         const int errnum = ours->link_as(name);
-        if (errnum == EEXIST) continue;
-        if (errnum != 0) return faulted(base::fault(errnum, path_of(name), subject.node.path));
-        names_.push_back(name);
-        return std::nullopt;
+        if (errnum == 0) names_.push_back(name);
+        if (errnum == 0) return std::nullopt;
+        if (errnum != EEXIST) return faulted(base::fault(errnum, path_of(name), subject.node.path));
       }
+      const auto found = read_at(directory_.get(), name);
+      if (!found && ours == nullptr) return std::nullopt;
+      if (!found) continue;
       if (ours != nullptr && found->inode == ours->inode()) return std::nullopt;
       if (found->stale) {
         if (ours == nullptr) return std::nullopt;

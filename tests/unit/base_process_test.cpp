@@ -125,6 +125,19 @@ TEST(IsAlive, another_start_time_is_another_process) {
   EXPECT_TRUE(is_alive(other)) << "an unknown start time matches";
 }
 
+TEST(Self, child_does_not_take_itself_for_its_parent) {
+  const ProcessId parent = self();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool right = self().pid == ::getpid() && self() == facts_of(::getpid())->id && self().pid != parent.pid;
+    ::_exit(right ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(self(), parent);
+}
+
 TEST(IsAlive, zombie_is_dead) {
   const Child child{say_ready};
   child.await();
