@@ -30,6 +30,7 @@ Holding& Holding::operator=(Holding&& other) noexcept {
   marks_ = std::exchange(other.marks_, {});
   unavailable_ = std::exchange(other.unavailable_, {});
   use_ = std::exchange(other.use_, {});
+  waited_with_ = std::move(other.waited_with_);
   mode_ = other.mode_;
   return *this;
 }
@@ -50,6 +51,7 @@ void Holding::give_back() noexcept {
     marks_.pop_back();
   }
   nodes_.clear();
+  waited_with_.reset();
 }
 
 void Holding::share_with_children() noexcept {

@@ -3,6 +3,7 @@
 // Claim shows (run writes another process's pid into the lock files and lends marks to the command).
 #pragma once
 
+#include "base/unique_fd.hpp"
 #include "convention/convention.hpp"
 
 #include <holdfast/claim.hpp>
@@ -65,6 +66,7 @@ class Holding {
   std::vector<std::unique_ptr<convention::Mark>> marks_;
   std::vector<MarkReport> unavailable_;
   std::vector<base::ProcessFd> use_;  // per device, opened by use_fd()
+  base::UniqueFd waited_with_;        // slow to close (Waiter::take_events()), so closed when all else is given back
   Mode mode_ = Mode::exclusive;
 };
 

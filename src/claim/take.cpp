@@ -64,6 +64,8 @@ class Taking {
     return holding;
   }
 
+  static void close_later(Holding& holding, base::UniqueFd events) { holding.waited_with_ = std::move(events); }
+
   // Whether the devices are still those that were identified: between attempts a cable may have been pulled.
   Result<> still_there() const {
     for (const Device& device : devices_) {
@@ -214,7 +216,10 @@ Result<Holding> take_or_wait(Taking& taking, const Options& options) {
     }
     if (auto there = taking.still_there(); !there) return std::unexpected(std::move(there.error()));
     auto again = taking.attempt();
-    if (again) return std::move(*again);
+    if (again) {
+      Taking::close_later(*again, waiter.take_events());
+      return std::move(*again);
+    }
     if (again.error().kind != Obstacle::Kind::busy) return std::unexpected(std::move(again.error().error));
     last = std::move(again.error().error);
   }

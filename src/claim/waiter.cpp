@@ -17,8 +17,9 @@ using namespace std::chrono_literals;
 namespace {
 
 // The kernel tells of a close just before it drops the locks (fs/file_table.c, __fput: fsnotify_close() stands above
-// locks_remove_file()), so after an event we look again for a moment.
-constexpr std::array kAfterEvent{0ms, 1ms, 2ms, 4ms, 8ms, 16ms};
+// locks_remove_file()), and a holder clears its record just before it unlocks. After an event we therefore look again
+// for a moment, at first often: what is left to be done takes the other side microseconds.
+constexpr std::array kAfterEvent{0us, 50us, 100us, 200us, 500us, 1000us, 2000us, 4000us, 8000us, 16000us};
 constexpr auto kLook = 200ms;
 // Each of our own attempts at a node closes it, which wakes other waiters, whose attempts wake us: this far apart.
 constexpr auto kApart = 100ms;

@@ -33,6 +33,10 @@ class Waiter {
   /// Sleeps until what stood in the way (`convention` on `node`) may have gone.
   [[nodiscard]] Woken wait(Convention convention, const device::Node& node, Wait wait, OnSignal on_signal);
 
+  /// The descriptor that heard the events, to be closed when nobody is in a hurry: its close waits until the kernel has
+  /// freed the watches, some 5 to 10 ms (fs/notify/mark.c, fsnotify_wait_marks_destroyed()).
+  [[nodiscard]] base::UniqueFd take_events() { return std::move(inotify_); }
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Limits {
