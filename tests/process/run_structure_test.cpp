@@ -248,7 +248,7 @@ TEST(Run, descendants_that_outlive_the_command_can_still_make_system_calls) {
   const Pty pty;
   Process run{run_arguments(
       {pty.path()},
-      {"sh", "-c", "(read a; cat /proc/self/comm; flock -n " + pty.path() + " echo locked) <&0 & exit 3"})};
+      {"sh", "-c", "exec 3<&0; (read a <&3; cat /proc/self/comm; flock -n " + pty.path() + " echo locked) & exit 3"})};
   EXPECT_EQ(run.wait(), 3);
   EXPECT_TRUE(is_free(pty));
   run.type("go\n");

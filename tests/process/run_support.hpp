@@ -97,8 +97,10 @@ class Process {
     int input[2];
     int output[2];
     if (::pipe2(input, O_CLOEXEC) != 0 || ::pipe2(output, O_CLOEXEC) != 0) std::abort();
+    ::signal(SIGPIPE, SIG_IGN);  // type() tells
     pid_ = ::fork();
     if (pid_ == 0) {
+      ::signal(SIGPIPE, SIG_DFL);
       ::dup2(input[0], 0);
       ::dup2(output[1], 1);
       if (in_child) in_child();
