@@ -149,7 +149,7 @@ std::string short_means(const std::vector<std::string>& means) {
       lock_file_at = parts.size();
       const auto slash = one.rfind('/');
       parts.push_back(base::printable(std::string{kLockFileMeans} +
-                                      one.substr(slash == one.npos ? kLockFileMeans.size() : slash + 1)));
+                                      one.substr(slash == std::string::npos ? kLockFileMeans.size() : slash + 1)));
     }
   }
   if (lock_files > 1) parts[lock_file_at] += fmt::format(" (+{})", lock_files - 1);

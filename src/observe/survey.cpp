@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <tuple>
 
 namespace holdfast::observe {
 namespace {
@@ -260,10 +261,10 @@ class Surveyor {
   std::optional<device::Node> node_named_by(std::string_view name) const {
     if (name.starts_with("LCK..")) return node_spelt(std::string{name.substr(5)});
     // LK.000.004.064, LK.b.000.008.000, LCK.004.064, LCK.C.004.064
-    const bool block = name.find(".b.") != name.npos || name.find(".B.") != name.npos;
+    const bool block = name.find(".b.") != std::string::npos || name.find(".B.") != std::string::npos;
     const auto last = name.rfind('.');
-    const auto middle = last == 0 || last == name.npos ? name.npos : name.rfind('.', last - 1);
-    if (middle == name.npos) return std::nullopt;
+    const auto middle = last == 0 || last == std::string::npos ? std::string::npos : name.rfind('.', last - 1);
+    if (middle == std::string::npos) return std::nullopt;
     unsigned numbers[2] = {};
     const std::string_view words[2] = {name.substr(middle + 1, last - middle - 1), name.substr(last + 1)};
     for (int i = 0; i < 2; ++i) {
@@ -282,7 +283,7 @@ class Surveyor {
     if (colons != name)
       if (auto node = node_at(places_.dev + "/" + colons)) return node;
     // Device names may themselves hold '_', so the slashes are put back one by one from the left.
-    for (auto at = name.find('_'); at != name.npos; at = name.find('_', at)) {
+    for (auto at = name.find('_'); at != std::string::npos; at = name.find('_', at)) {
       name[at] = '/';
       if (auto node = node_at(places_.dev + "/" + name)) return node;
     }
@@ -424,8 +425,8 @@ class Surveyor {
       found.uses.push_back(std::move(use));
     }
     for (Use& use : found.uses) sort_means(use.who.means);
-    std::ranges::stable_sort(found.uses, [](const Use& a, const Use& b) {
-      return std::pair{a.standing, a.who.pid} < std::pair{b.standing, b.who.pid};
+    std::ranges::sort(found.uses, {}, [](const Use& use) {
+      return std::tie(use.standing, use.who.pid, use.who.start_ticks, use.who.means);
     });
     if (!everything_ || !found.uses.empty()) survey.devices.push_back(std::move(found));
   }
@@ -444,7 +445,7 @@ class Surveyor {
                                          root ? "with CAP_SYS_PTRACE" : "as root"));
     const std::string mounts = read_text(AT_FDCWD, (places_.proc + "/self/mountinfo").c_str());
     const auto hiding = mounts.find("hidepid=");
-    if (!root && hiding != mounts.npos && mounts.compare(hiding, 9, "hidepid=0") != 0 &&
+    if (!root && hiding != std::string::npos && mounts.compare(hiding, 9, "hidepid=0") != 0 &&
         mounts.compare(hiding, 11, "hidepid=off") != 0)
       survey.blind.emplace_back(
           "processes of other users, hidden by the proc mount option hidepid: run as root to see them");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What a survey says of real holders: processes that hold a pty's slave or a loop device in every way that strangers
 // have.
+#include "base/process.hpp"
 #include "base/unique_fd.hpp"
+#include "claim/holding.hpp"
 #include "convention/proxy.hpp"
 #include "observe/observe.hpp"
 #include "observe/render.hpp"
@@ -211,6 +213,35 @@ void expect_one(const std::vector<Use>& uses, pid_t pid, Standing standing, cons
   EXPECT_GT(uses[0].who.start_ticks, 0U);
 }
 
+// The survey of an unprivileged user, who can neither see our descriptors nor the child's.
+nlohmann::json survey_as_nobody(const std::vector<std::string>& devices, const base::Places& places) {
+  int answer[2];
+  if (::pipe2(answer, O_CLOEXEC) != 0) return {};
+  const pid_t child = ::fork();
+  if (child == 0) {
+    must(::setgid(kNobody) == 0 && ::setuid(kNobody) == 0);
+    const auto found = survey(devices, places);
+    must(found.has_value());
+    const std::string text = to_json(*found);
+    must(::write(answer[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    ::_exit(0);
+  }
+  ::close(answer[1]);
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = ::read(answer[0], buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(got));
+  ::close(answer[0]);
+  ::waitpid(child, nullptr, 0);
+  return nlohmann::json::parse(text, nullptr, false);
+}
+
+const nlohmann::json* device_in(const nlohmann::json& survey, const std::string& path) {
+  for (const auto& device : survey["devices"])
+    if (device["device"] == path) return &device;
+  return nullptr;
+}
+
 TEST_P(SurveyOf, nobody_is_empty_but_names_the_device) { EXPECT_TRUE(uses().empty()); }
 
 TEST_P(SurveyOf, plain_opener_is_shown_as_open) {
@@ -386,6 +417,37 @@ TEST_P(SurveyOf, claim_and_waiter_of_ours_are_shown_with_purpose) {
   EXPECT_EQ(in(*everything)->uses.size(), 2U);
 }
 
+TEST_P(SurveyOf, whole_claim_is_one_line_with_all_its_means_to_everybody) {
+  const Child holder{[&] {
+    Options options;
+    options.purpose = "flash";
+    const std::vector<std::string> devices{path()};
+    auto taken = claiming::take(devices, options, base::self(), places_);
+    must(taken.has_value());
+    static claiming::Holding kept;
+    kept = std::move(*taken);
+  }};
+  ASSERT_TRUE(holder.ready());
+  const auto found = uses();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].who.pid, holder.pid());
+  EXPECT_TRUE(found[0].ours);
+  EXPECT_EQ(found[0].who.purpose, "flash");
+  EXPECT_EQ(found[0].who.means.front(), "holdfast");
+  EXPECT_THAT(found[0].who.means, Contains("flock"));
+  EXPECT_THAT(found[0].who.means, Contains("record lock"));
+  EXPECT_THAT(found[0].who.means, Not(Contains("open")));
+  if (::geteuid() != 0) GTEST_SKIP() << "missing: root, to become another user";
+  // Others cannot see whose the nameless record lock is, but that a claim explains it.
+  const auto json = survey_as_nobody({path()}, places_);
+  ASSERT_TRUE(json.is_object());
+  const auto* device = device_in(json, path());
+  ASSERT_NE(device, nullptr);
+  ASSERT_EQ((*device)["uses"].size(), 1U) << json.dump(1);
+  EXPECT_EQ((*device)["uses"][0]["pid"], holder.pid());
+  EXPECT_EQ((*device)["uses"][0]["purpose"], "flash");
+}
+
 TEST_P(SurveyOf, everything_shows_locks_and_of_plain_openers_the_disks) {
   {
     const Child opener{[&] { must(open_device() >= 0); }};
@@ -432,35 +494,6 @@ TEST_P(SurveyOf, hostile_command_name_reaches_no_terminal) {
   const std::string table = to_table(*found, std::chrono::system_clock::now());
   EXPECT_TRUE(std::ranges::all_of(table, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); })) << table;
   EXPECT_TRUE(nlohmann::json::accept(to_json(*found)));
-}
-
-// The survey of an unprivileged user, who can neither see our descriptors nor the child's.
-nlohmann::json survey_as_nobody(const std::vector<std::string>& devices, const base::Places& places) {
-  int answer[2];
-  if (::pipe2(answer, O_CLOEXEC) != 0) return {};
-  const pid_t child = ::fork();
-  if (child == 0) {
-    must(::setgid(kNobody) == 0 && ::setuid(kNobody) == 0);
-    const auto found = survey(devices, places);
-    must(found.has_value());
-    const std::string text = to_json(*found);
-    must(::write(answer[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()));
-    ::_exit(0);
-  }
-  ::close(answer[1]);
-  std::string text;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = ::read(answer[0], buffer, sizeof buffer)) > 0;)
-    text.append(buffer, static_cast<std::size_t>(got));
-  ::close(answer[0]);
-  ::waitpid(child, nullptr, 0);
-  return nlohmann::json::parse(text, nullptr, false);
-}
-
-const nlohmann::json* device_in(const nlohmann::json& survey, const std::string& path) {
-  for (const auto& device : survey["devices"])
-    if (device["device"] == path) return &device;
-  return nullptr;
 }
 
 TEST_P(SurveyOf, other_user_sees_locks_and_is_told_what_it_cannot_see) {
