@@ -50,7 +50,7 @@ class ShortPath {
   explicit ShortPath(std::string_view a, std::string_view b = {}, std::string_view c = {}) {
     for (const std::string_view part : {a, b, c}) {
       const std::size_t fits = std::min(part.size(), sizeof text_ - 1 - size_);
-      std::memcpy(text_ + size_, part.data(), fits);
+      std::copy_n(part.begin(), fits, text_ + size_);
       size_ += fits;
     }
     text_[size_] = '\0';
