@@ -273,10 +273,10 @@ class Front {
 
   void continue_command() {
     siginfo_t change{};
-    // A shell continues the whole group; whoever continued us alone meant the command.
-    if (::waitid(P_PID, static_cast<id_t>(command_->pid()), &change, WCONTINUED | WNOHANG) == 0 && change.si_pid != 0)
-      stopped_ = false;
-    if (stopped_) ::kill(command_->pid(), SIGCONT);
+    // A shell continues the whole group, and the command may have been stopped anew or be dead by now: then there is
+    // news of it, which on_children() takes. Without news we alone were continued, and the command was meant.
+    ::waitid(P_PID, static_cast<id_t>(command_->pid()), &change, WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT);
+    if (stopped_ && change.si_pid == 0) ::kill(command_->pid(), SIGCONT);
     stopped_ = false;
   }
 

@@ -3,8 +3,8 @@
 //
 // To the command our file is not there. When it makes its own under that name, by whichever of the known ways (O_EXCL,
 // plain O_CREAT, link, symlink, rename), we make it under a private name and rename it over ours; when it removes it,
-// ours is renamed back. A rename replaces a name in one step, so to everybody else the name exists all the time. Our
-// own file is kept meanwhile under a second, private name.
+// ours is linked and renamed back from another of its names. A rename replaces a name in one step, so to everybody else
+// the name exists all the time. Private names live for two system calls only: killing all of us leaves nothing strange.
 #include "convention/uucp.hpp"
 #include "run/hand_over.hpp"
 #include "run/paths.hpp"
@@ -33,7 +33,7 @@ class FileLending final : public Lending {
     const std::string prefix = ".holdfast-" + std::to_string(surroundings.command.pid);
     for (const std::string& file : mark.files) {
       const std::string name = split(file).name;
-      files_.push_back({name, prefix + "-ours." + name, prefix + "-new." + name, false});
+      files_.push_back({name, prefix + "-a." + name, prefix + "-b." + name, {}, false});
     }
   }
 
@@ -71,29 +71,23 @@ class FileLending final : public Lending {
       if (!file.lent) continue;
       const auto found = convention::read_uucp(path_ + "/" + file.name);
       // Removed by a stranger, or left behind by a process of the command that was killed.
-      if (!found || found->stale) put_back(file);
+      if (!found || (names_a_process(*found) && found->stale)) put_back(file);
     }
   }
 
   void settle() override {
     for (File& file : files_) {
-      if (!file.lent) continue;
-      const auto found = convention::read_uucp(path_ + "/" + file.name);
-      const bool somebody_lives = found && found->content.kind == convention::UucpContent::Kind::pid && !found->stale &&
-                                  found->content.pid != surroundings_.command.pid;
-      // A descendant that went its own way keeps what it has locked by itself.
-      if (somebody_lives) {
-        ::unlinkat(directory_.get(), file.kept.c_str(), 0);
-        file.lent = false;
-      } else {
-        put_back(file);
+      if (look(file) == State::somebodys) {
+        remove_left_behind(file);
+      } else if (file.remade) {
+        ::unlinkat(directory_.get(), file.name.c_str(), 0);  // the claim knows its first file only
       }
+      file.lent = false;
     }
   }
 
   void refresh() override {
-    for (File& file : files_)
-      file.lent = ::faccessat(directory_.get(), file.kept.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    for (File& file : files_) file.lent = look(file) == State::somebodys;
   }
 
   std::vector<std::string> watched() const override { return {}; }
@@ -101,8 +95,9 @@ class FileLending final : public Lending {
  private:
   struct File {
     std::string name;
-    std::string kept;   // ours, while the name is lent
-    std::string fresh;  // the command's, until it has the name
+    std::string fresh;                      // a new file, until it gets the name
+    std::string aside;                      // an old file, until it is gone
+    std::optional<device::InodeId> remade;  // ours, made anew because no name of the claim's file was left to link from
     bool lent;
   };
   enum class State : std::uint8_t { missing, ours, somebodys };
@@ -110,7 +105,12 @@ class FileLending final : public Lending {
   State look(const File& file) const {
     struct stat status{};
     if (::fstatat(directory_.get(), file.name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return State::missing;
-    return device::InodeId{status.st_dev, status.st_ino} == ours_ ? State::ours : State::somebodys;
+    const device::InodeId found{status.st_dev, status.st_ino};
+    return found == ours_ || found == file.remade ? State::ours : State::somebodys;
+  }
+
+  static bool names_a_process(const convention::UucpFile& file) {
+    return file.content.kind == convention::UucpContent::Kind::pid;
   }
 
   File* named(const PathArgument& argument, const Caller& caller) {
@@ -126,31 +126,73 @@ class FileLending final : public Lending {
     return ours && caller.still_asks() ? &*file : nullptr;
   }
 
-  // The command's new file is ready as `fresh`: it gets the name.
-  int swap_in(File& file) {
-    if (const int error = keep_ours(file); error != 0) return error;
-    if (::renameat(directory_.get(), file.fresh.c_str(), directory_.get(), file.name.c_str()) != 0)
-      return forget_kept(file, errno);
-    file.lent = true;
-    surroundings_.tell(path_ + "/" + file.name + " handed over");
-    return 0;
+  [[nodiscard]] int rename(const std::string& from, const std::string& to) const {
+    return ::renameat(directory_.get(), from.c_str(), directory_.get(), to.c_str()) == 0 ? 0 : errno;
   }
 
-  int keep_ours(const File& file) const {
-    ::unlinkat(directory_.get(), file.kept.c_str(), 0);
-    return ::linkat(directory_.get(), file.name.c_str(), directory_.get(), file.kept.c_str(), 0) == 0 ? 0 : errno;
-  }
-
-  int forget_kept(const File& file, int error) const {
-    ::unlinkat(directory_.get(), file.kept.c_str(), 0);
+  int forget_fresh(const File& file, int error) const {
     ::unlinkat(directory_.get(), file.fresh.c_str(), 0);
     return error;
   }
 
+  // The command's new file is ready as `fresh`: it gets the name.
+  int swap_in(File& file) {
+    if (const int error = rename(file.fresh, file.name); error != 0) return forget_fresh(file, error);
+    note_lent(file);
+    return 0;
+  }
+
+  void note_lent(File& file) {
+    file.lent = true;
+    surroundings_.tell(path_ + "/" + file.name + " handed over");
+  }
+
   void put_back(File& file) {
-    if (::renameat(directory_.get(), file.kept.c_str(), directory_.get(), file.name.c_str()) != 0) return;
+    if (!link_ours_as_fresh(file) && !make_ours_as_fresh(file)) return;
+    if (rename(file.fresh, file.name) != 0) {
+      forget_fresh(file, 0);
+      return;
+    }
     file.lent = false;
     surroundings_.tell(path_ + "/" + file.name + " taken back");
+  }
+
+  bool link_ours_as_fresh(const File& file) {
+    ::unlinkat(directory_.get(), file.fresh.c_str(), 0);
+    return std::ranges::any_of(files_, [&](const File& other) {
+      if (look(other) != State::ours || other.remade) return false;
+      return ::linkat(directory_.get(), other.name.c_str(), directory_.get(), file.fresh.c_str(), 0) == 0;
+    });
+  }
+
+  bool make_ours_as_fresh(File& file) {
+    const base::UniqueFd made{
+        ::openat(directory_.get(), file.fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644)};
+    if (!made) return false;
+    const std::string content = convention::uucp_content(surroundings_.command.pid);
+    struct stat status{};
+    if (::write(made.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()) ||
+        ::fstat(made.get(), &status) != 0) {
+      forget_fresh(file, 0);
+      return false;
+    }
+    ::fchmod(made.get(), 0644);
+    file.remade = device::InodeId{status.st_dev, status.st_ino};
+    return true;
+  }
+
+  // The command is dead and its file is still there. A descendant that went its own way keeps what it has locked by
+  // itself, and a stranger who has just taken over the dead one's file gets it back.
+  void remove_left_behind(const File& file) const {
+    if (rename(file.name, file.aside) != 0) return;
+    const auto found = convention::read_uucp(path_ + "/" + file.aside);
+    const bool somebody_lives =
+        found && names_a_process(*found) && !found->stale && found->content.pid != surroundings_.command.pid;
+    if (somebody_lives) {
+      [[maybe_unused]] const int given =
+          ::linkat(directory_.get(), file.aside.c_str(), directory_.get(), file.name.c_str(), 0);
+    }
+    ::unlinkat(directory_.get(), file.aside.c_str(), 0);
   }
 
   Answer open(File& file, const Question& question, const Caller& caller) {
@@ -166,7 +208,7 @@ class FileLending final : public Lending {
     ::fchmod(made.get(), call->mode & ~credentials->umask & 0777U);
     // Only root's command can have become somebody else, and then we are root.
     if (credentials->uid != ::geteuid() && ::fchown(made.get(), credentials->uid, credentials->gid) != 0) {
-      return Answer::error(forget_kept(file, EACCES));
+      return Answer::error(forget_fresh(file, EACCES));
     }
     if (const int error = swap_in(file); error != 0) return Answer::error(error);
     Answer answer;
@@ -183,11 +225,8 @@ class FileLending final : public Lending {
     ::unlinkat(directory_.get(), file.fresh.c_str(), 0);
     if (call.verb == PathCall::Verb::rename) {
       if ((call.flags & (RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) return Answer::error(ENOENT);
-      if (const int error = keep_ours(file); error != 0) return Answer::error(error);
-      if (::renameat(AT_FDCWD, source.c_str(), directory_.get(), file.name.c_str()) != 0)
-        return Answer::error(forget_kept(file, errno));
-      file.lent = true;
-      surroundings_.tell(path_ + "/" + file.name + " handed over");
+      if (::renameat(AT_FDCWD, source.c_str(), directory_.get(), file.name.c_str()) != 0) return Answer::error(errno);
+      note_lent(file);
       return Answer::value(0);
     }
     const int made =
@@ -211,15 +250,15 @@ class FileLending final : public Lending {
     if (call.verb == PathCall::Verb::link || state == State::missing || !file.lent) return Answer::carry_on();
     const auto to = caller.path_at(call.path.address);
     if (!to) return Answer::error(EFAULT);
-    ::unlinkat(directory_.get(), file.fresh.c_str(), 0);
-    if (::linkat(directory_.get(), file.name.c_str(), directory_.get(), file.fresh.c_str(), 0) != 0)
+    ::unlinkat(directory_.get(), file.aside.c_str(), 0);
+    if (::linkat(directory_.get(), file.name.c_str(), directory_.get(), file.aside.c_str(), 0) != 0)
       return Answer::error(errno);
     put_back(file);
     const std::string target = caller.our_path(call.path.directory, *to);
     const unsigned flags = static_cast<unsigned>(call.flags) & RENAME_NOREPLACE;
-    if (::renameat2(directory_.get(), file.fresh.c_str(), AT_FDCWD, target.c_str(), flags) != 0) {
+    if (::renameat2(directory_.get(), file.aside.c_str(), AT_FDCWD, target.c_str(), flags) != 0) {
       const int error = errno;
-      if (swap_in(file) != 0) ::unlinkat(directory_.get(), file.fresh.c_str(), 0);
+      if (rename(file.aside, file.name) == 0) note_lent(file);
       return Answer::error(error);
     }
     return Answer::value(0);
