@@ -5,8 +5,8 @@
 // program that honours one of the conventions in options.hpp; enforcement() says whether anybody stops the others.
 #pragma once
 
-#include <holdfast/error.hpp>
 #include <holdfast/export.h>
+#include <holdfast/error.hpp>
 #include <holdfast/options.hpp>
 
 #include <cstddef>

@@ -23,7 +23,6 @@ namespace holdfast::claiming {
 using convention::Entry;
 using convention::Obstacle;
 using convention::Phase;
-using convention::Subject;
 using convention::Terms;
 using device::Device;
 using device::Family;

@@ -37,7 +37,7 @@ struct ProxyRecord {
 [[nodiscard]] Result<std::vector<ProxyRecord>> read_proxy(const std::string& path);
 
 /// One slot's bytes. Pure: fuzzed.
-[[nodiscard]] std::optional<ProxyRecord> parse_proxy_record(std::string_view bytes);
+[[nodiscard]] std::optional<ProxyRecord> parse_proxy_record(std::string_view text);
 
 /// A waiter's entry in the proxy file: shown by status until destroyed or the process dies.
 class WaiterSlot {
