@@ -3,6 +3,8 @@
 // them, and they run under us. Each test is a cell of docs/interop.md.
 #include "interop/serial_programs.hpp"
 
+#include "process/support/child.hpp"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -172,11 +174,15 @@ class Serial : public testing::TestWithParam<SerialProgram> {
     return holder;
   }
 
-  // kill -9 of all its processes (screen has two), and the death is awaited.
-  void kill_it(Program& top) {
+  // kill -9 of all its processes (screen has two), and their deaths are awaited: a process that is dying has no
+  // descriptors to be seen any more some time before the kernel has closed them.
+  void kill_it() {
     ASSERT_THAT(opened_by_it(), Not(IsEmpty()));
-    for (const pid_t pid : processes_below(::getpid(), program().comm)) ::kill(pid, SIGKILL);
-    ASSERT_TRUE(eventually([&] { return opened_by_it().empty(); }, {&top}));
+    for (const pid_t pid : processes_below(::getpid(), program().comm)) {
+      const base::UniqueFd process = testing_support::pidfd_of(pid);
+      ::kill(pid, SIGKILL);
+      ASSERT_TRUE(testing_support::wait_for_death(process.get()));
+    }
   }
 
   bool honours_claims() const { return !program().refusal.empty(); }
@@ -234,7 +240,7 @@ TEST_P(Serial, status_shows_it) {
 TEST_P(Serial, its_death_by_kill_frees_the_line_at_once) {
   auto one = start();
   ASSERT_TRUE(gets_the_line(*one)) << one->output();
-  kill_it(*one);
+  kill_it();
   const Ending claim = try_claim(device_);
   EXPECT_EQ(claim.status, 0) << claim.output;
   cell("yes");
@@ -274,7 +280,7 @@ TEST_P(Serial, run_keeps_others_out_meanwhile) {
 TEST_P(Serial, the_line_is_free_as_soon_as_run_ends) {
   auto one = start_under_run();
   ASSERT_TRUE(talks(*one));
-  kill_it(*one);
+  kill_it();
   ASSERT_TRUE(eventually([&] { return one->ended().has_value(); }, {one.get()})) << one->output();
   const Ending claim = try_claim(device_);
   EXPECT_EQ(claim.status, 0) << claim.output;
