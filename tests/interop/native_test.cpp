@@ -53,7 +53,7 @@ class RealPort : public testing::TestWithParam<SerialProgram> {
 };
 
 TEST_P(RealPort, a_claim_keeps_it_out_by_the_kernel_if_it_is_not_root) {
-  Program holder{holdfast({"claim", "-n", kPort}), Stdio::pipes};
+  Program holder{holdfast({"claim", "-w", "10", kPort}), Stdio::pipes};  // another test may have it
   ASSERT_TRUE(eventually([&] { return holder.has_said("claimed") || holder.ended(); }, {&holder}));
   if (holder.ended()) GTEST_SKIP() << "a serial port that nobody holds: " << holder.output();
   {
