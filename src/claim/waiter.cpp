@@ -2,6 +2,10 @@
 // waiter.cpp - see the header.
 #include "claim/waiter.hpp"
 
+#include "convention/holder.hpp"
+#include "convention/uucp.hpp"
+
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/inotify.h>
 #include <time.h>
@@ -27,7 +31,7 @@ constexpr auto kApart = 100ms;
 }  // namespace
 
 Waiter::Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices)
-    : terms_{terms}, inotify_{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)}, last_try_{Clock::now()} {
+    : terms_{terms}, devices_{devices}, inotify_{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)}, last_try_{Clock::now()} {
   for (const device::Device& device : devices) {
     slots_.push_back(
         {device.node.id, convention::WaiterSlot::enter(convention::proxy_path(device.node.id, terms.places), terms)});
@@ -92,25 +96,71 @@ Waiter::Woken Waiter::wait_for_proxy(const convention::WaiterSlot& slot, const L
   return Woken::try_again;
 }
 
-Waiter::Woken Waiter::wait_for_stranger(const Limits& limits) {
-  drain();  // the last attempt's own closes; a stranger's among them is found by looking
-  if (const Woken woken = sleep(Clock::now() + kLook, Events::end_it, limits);
-      woken == Woken::deadline || woken == Woken::signal)
-    return woken;
-  const Woken woken = sleep(last_try_ + kApart, Events::ignore, limits);
-  last_try_ = Clock::now();
-  return woken;
+// A process's lock file under any of the names. Sharers' files, which are no obstacle to sharers, are left to an
+// attempt.
+bool Waiter::lock_file_stands(const device::Node& node) const {
+  const auto device = std::ranges::find(devices_, node.id, [](const device::Device& one) { return one.node.id; });
+  if (device == devices_.end() || terms_.mode == Mode::shared) return false;
+  const auto stands = [&](const std::string& name) {
+    const auto file = convention::read_uucp(terms_.places.lock_dir + "/" + name);
+    return file && !file->stale && file->content.pid != terms_.owner.pid;
+  };
+  const convention::UucpNames names = convention::uucp_names(*device, node);
+  return std::ranges::any_of(names.create, stands) || std::ranges::any_of(names.watch, stands);
+}
+
+// Whether what stood in the way can be seen to stand there still. False when it cannot be seen: then an attempt tells.
+bool Waiter::seen_to_stand(Convention convention, const device::Node& node) const {
+  switch (convention) {
+    case Convention::uucp:
+      return lock_file_stands(node);
+    case Convention::flock:
+      return convention::shows_lock(node.inode, convention::LockKind::flock, terms_.mode, terms_.places);
+    case Convention::posix:
+      return convention::shows_lock(node.inode, convention::LockKind::record, terms_.mode, terms_.places);
+    case Convention::o_excl: {
+      if (node.id.kind != device::Kind::block) return false;
+      const base::UniqueFd probe{::open(node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+      return !probe && errno == EBUSY;
+    }
+    case Convention::proxy:
+    case Convention::ddlp:
+    case Convention::whole_disk:
+    case Convention::tiocexcl:
+      return false;
+  }
+  return false;
+}
+
+Waiter::Woken Waiter::wait_for_stranger(Convention convention, const device::Node& node, const Limits& limits) {
+  do {
+    drain();  // the last attempt's own closes; a stranger's among them is found by looking
+    const Woken woken = sleep(Clock::now() + kLook, Events::end_it, limits);
+    if (woken == Woken::deadline || woken == Woken::signal) return woken;
+    if (const Woken apart = sleep(last_try_ + kApart, Events::ignore, limits); apart != Woken::try_again) return apart;
+    last_try_ = Clock::now();
+    // Only of a close does the kernel tell too early; a lock file is gone when its event comes.
+    if (woken != Woken::event || convention == Convention::uucp) continue;
+    for (const auto pause : kAfterEvent) {
+      if (!seen_to_stand(convention, node)) return Woken::try_again;
+      if (const Woken paused = sleep(Clock::now() + pause, Events::ignore, limits); paused != Woken::try_again)
+        return paused;
+    }
+  } while (seen_to_stand(convention, node));
+  return Woken::try_again;
 }
 
 Waiter::Woken Waiter::wait(Convention convention, const device::Node& node, Wait wait, OnSignal on_signal) {
   const Limits limits{wait, on_signal};
   if (convention != Convention::proxy) {
-    // What happened before there was a watch was not heard: try once more first.
-    return watch(convention, node) ? Woken::try_again : wait_for_stranger(limits);
+    // What happened before there was a watch was not heard: look once more first.
+    if (watch(convention, node) && !seen_to_stand(convention, node)) return Woken::try_again;
+    return wait_for_stranger(convention, node, limits);
   }
   watch(convention, node);
   const auto slot = std::ranges::find(slots_, node.id, &Slot::id);
-  return slot == slots_.end() || !slot->entry ? wait_for_stranger(limits) : wait_for_proxy(slot->entry, limits);
+  return slot == slots_.end() || !slot->entry ? wait_for_stranger(convention, node, limits)
+                                              : wait_for_proxy(slot->entry, limits);
 }
 
 }  // namespace holdfast::claiming

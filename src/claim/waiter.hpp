@@ -4,7 +4,8 @@
 // The kernel has no lock wait that ends at a deadline, on a signal, or on another convention's release, all at once;
 // inotify tells of all of them. A close of the proxy file (the holder's release or death) and of the node (any
 // convention that lives in a descriptor), a removal in the lock directory (UUCP). What has no event (LOCK_UN or
-// TIOCNXCL without a close, a lock file whose process died) is found by looking five times a second.
+// TIOCNXCL without a close, a lock file whose process died) is found by looking five times a second, and looking
+// touches the device as little as can be: an attempt would open it and make lock files, which others hear.
 #pragma once
 
 #include "base/unique_fd.hpp"
@@ -54,9 +55,12 @@ class Waiter {
   void drain();
   [[nodiscard]] Woken sleep(Clock::time_point until, Events events, const Limits& limits);
   [[nodiscard]] Woken wait_for_proxy(const convention::WaiterSlot& slot, const Limits& limits);
-  [[nodiscard]] Woken wait_for_stranger(const Limits& limits);
+  [[nodiscard]] Woken wait_for_stranger(Convention convention, const device::Node& node, const Limits& limits);
+  [[nodiscard]] bool seen_to_stand(Convention convention, const device::Node& node) const;
+  [[nodiscard]] bool lock_file_stands(const device::Node& node) const;
 
   convention::Terms terms_;
+  const std::vector<device::Device>& devices_;
   base::UniqueFd inotify_;
   std::vector<Slot> slots_;
   std::vector<std::string> watched_;

@@ -76,6 +76,11 @@ bool has_lock(const std::string& fdinfo, LockKind kind) {
   return found;
 }
 
+// How a file appears in proc(5)'s "1: FLOCK  ADVISORY  WRITE 4121 00:05:133 0 EOF", the device's numbers in hex.
+std::string in_proc_locks(device::InodeId inode) {
+  return fmt::format(" {:02x}:{:02x}:{} ", ::major(inode.dev), ::minor(inode.dev), inode.ino);
+}
+
 }  // namespace
 
 Holder holder_of(pid_t pid) {
@@ -89,9 +94,20 @@ Holder holder_of(pid_t pid) {
   return holder;
 }
 
+bool shows_lock(device::InodeId inode, LockKind kind, Mode mode, const base::Places& places) {
+  const std::string file = in_proc_locks(inode);
+  bool found = false;
+  for_each_line(read_file(places.proc + "/locks"), [&](std::string_view line) {
+    const bool right_kind = kind == LockKind::flock ? line.contains(" FLOCK ") : !line.contains(" FLOCK ");
+    const bool conflicts = mode == Mode::exclusive || line.contains(" WRITE ");
+    found = right_kind && conflicts && !line.contains("->") && line.contains(file);
+    return !found;
+  });
+  return found;
+}
+
 Holder find_lock_holder(device::InodeId inode, LockKind kind, const base::Places& places) {
-  // proc(5): "1: FLOCK  ADVISORY  WRITE 4121 00:05:133 0 EOF", the device's numbers in hex.
-  const std::string file = fmt::format(" {:02x}:{:02x}:{} ", ::major(inode.dev), ::minor(inode.dev), inode.ino);
+  const std::string file = in_proc_locks(inode);
   pid_t taker = 0;
   for_each_line(read_file(places.proc + "/locks"), [&](std::string_view line) {
     const bool right_kind = kind == LockKind::flock ? line.contains(" FLOCK ") : line.contains(" POSIX ");

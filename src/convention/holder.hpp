@@ -6,6 +6,7 @@
 #include "device/device.hpp"
 
 #include <holdfast/error.hpp>
+#include <holdfast/options.hpp>
 
 #include <string>
 #include <string_view>
@@ -20,6 +21,10 @@ enum class LockKind : std::uint8_t { flock, record };
 /// The process that holds a lock on the file. /proc/locks names the one that took it, which may be dead, in another
 /// pid namespace, or unsaid (OFD locks): then the descriptors of all visible processes are searched for it.
 [[nodiscard]] Holder find_lock_holder(device::InodeId inode, LockKind kind, const base::Places& places);
+
+/// Whether /proc/locks shows a lock on the file that keeps out a claim in `mode`. False also when the lock belongs to
+/// another pid namespace, whose locks are not shown (fs/locks.c, locks_show).
+[[nodiscard]] bool shows_lock(device::InodeId inode, LockKind kind, Mode mode, const base::Places& places);
 
 /// A process other than this one that has the device open, or the kernel's use of a disk ("mounted on /boot").
 [[nodiscard]] Holder find_opener(const device::Node& node, const base::Places& places);
