@@ -129,12 +129,6 @@ int enter_slot(int fd, int first, int count, const ProxyRecord& record) {
   return -1;
 }
 
-void leave_slot(int fd, int slot) noexcept {
-  constexpr char kEmpty = '\0';
-  if (slot >= 0) [[maybe_unused]]
-    const ssize_t put = ::pwrite(fd, &kEmpty, 1, slot_offset(slot));
-}
-
 class ProxyMark final : public Mark {
  public:
   ProxyMark(base::ProcessFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
@@ -146,9 +140,9 @@ class ProxyMark final : public Mark {
 
   void give_back() noexcept override {
     if (!fd_) return;
-    leave_slot(fd_.get(), slot_);
     // Unlocked by name before the close: a child made by a raw clone(2) may hold the description open. The close then
-    // is the event that wakes waiters, and they find the lock gone.
+    // is the first event that waiters hear, and they find the lock gone. The slot's bytes stay: without its lock they
+    // mean nothing, and wiping them would wake the waiters too early.
     drop_record_lock(fd_.get(), {});
     fd_.reset();
   }
@@ -245,7 +239,7 @@ Taken take_proxy(const Subject& subject, const Terms& terms) {
 }
 
 WaiterSlot::~WaiterSlot() {
-  if (fd_) leave_slot(fd_.get(), slot_);
+  if (fd_) drop_record_lock(fd_.get(), {});
 }
 
 WaiterSlot WaiterSlot::enter(const std::string& path, const Terms& terms) {
