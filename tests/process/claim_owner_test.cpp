@@ -261,7 +261,10 @@ int lock_descriptors(const std::string& device) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd", ignored}) {
     const std::string target = std::filesystem::read_symlink(entry.path(), ignored).string();
-    if (target == device || target.starts_with("/run/lock/holdfast-")) ++found;
+    const int fd = std::stoi(entry.path().filename().string());
+    // O_PATH opens no device and carries no lock: identify() looks at nodes through such.
+    const bool path_only = (::fcntl(fd, F_GETFL) & O_PATH) != 0;
+    if (!path_only && (target == device || target.starts_with("/run/lock/holdfast-"))) ++found;
   }
   return found;
 }
