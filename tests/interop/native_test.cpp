@@ -78,6 +78,8 @@ TEST_P(RealPort, a_claim_keeps_it_out_by_the_kernel_if_it_is_not_root) {
   };
   EXPECT_TRUE(eventually([&] { return calls().find("= -1 EBUSY") != std::string::npos; }, {&one})) << one.output();
   EXPECT_THAT(openers(kPort, GetParam().comm), testing::IsEmpty());
+  holder.end_input();
+  EXPECT_TRUE(eventually([&] { return holder.ended().has_value(); }, {&holder}));
   record(GetParam().row, "a_claim_keeps_it_out_by_the_kernel_if_it_is_not_root", "yes");
 }
 

@@ -67,6 +67,8 @@ class Serial : public testing::TestWithParam<SerialProgram> {
 
   void TearDown() override {
     kill_strays();
+    // Those of a holdfast that was killed with the test, too.
+    for (const std::string& file : testing_support::lock_files_of(line_.device())) ::unlink(file.c_str());
     for (const std::string& file : lock_files()) ::unlink(file.c_str());
   }
 
