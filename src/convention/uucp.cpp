@@ -174,7 +174,9 @@ class UucpMark final : public Mark {
 
   void give_back() noexcept override {
     for (auto name = names_.rbegin(); name != names_.rend(); ++name) remove(*name);
+    for (auto name = sharers_.rbegin(); name != sharers_.rend(); ++name) remove(*name);
     names_.clear();
+    sharers_.clear();
     pinned_.reset();
     directory_.reset();
   }
@@ -198,6 +200,22 @@ class UucpMark final : public Mark {
 
   // Makes the names, or says who has one. What was made before an obstacle is removed by give_back().
   std::optional<Obstacle> make(const Subject& subject, const UucpNames& names) {
+    // Sharers are not kept from each other. One that takes over the same stale file may remove the only name that ours
+    // has yet, and a file without names gets no more of them: linkat(2) answers ENOENT.
+    for (int attempt = 0;; ++attempt) {
+      auto obstacle = make_from_a_new_file(subject, names);
+      const bool lost = obstacle && obstacle->kind == Obstacle::Kind::fault && obstacle->error.errnum == ENOENT;
+      if (!lost || attempt == kTries) return obstacle;
+      names_.clear();
+      sharers_.clear();
+      notes_.clear();
+    }
+  }
+
+ private:
+  static constexpr int kTries = 8;
+
+  std::optional<Obstacle> make_from_a_new_file(const Subject& subject, const UucpNames& names) {
     auto file = UnnamedFile::make(directory_.get(), uucp_content(terms_.owner.pid), 0644);
     // Without the right to write, others' files are still respected.
     const int cannot_create = file ? 0 : file.error();
@@ -212,14 +230,14 @@ class UucpMark final : public Mark {
     if (!file)
       return unavailable(subject, fmt::format("no lock file can be made in {}: {}", terms_.places.lock_dir,
                                               base::errno_text(cannot_create)));
-    if (names_.empty()) return unavailable(subject, notes_.empty() ? "no lock file of ours" : notes_.front());
+    if (names_.empty() && sharers_.empty())
+      return unavailable(subject, notes_.empty() ? "no lock file of ours" : notes_.front());
     pinned_ = file->take_descriptor();
     return std::nullopt;
   }
 
- private:
   std::optional<Obstacle> make_one(const Subject& subject, const std::string& name, const UnnamedFile* ours) {
-    for (int attempt = 0; attempt < 8; ++attempt) {
+    for (int attempt = 0; attempt < kTries; ++attempt) {
       if (ours != nullptr) {
         // Made first and looked at only when it is there: nobody's file is the rule.
         const int errnum = ours->link_as(name);
@@ -230,7 +248,10 @@ class UucpMark final : public Mark {
       const auto found = read_at(directory_.get(), name);
       if (!found && ours == nullptr) return std::nullopt;
       if (!found) continue;
-      if (ours != nullptr && found->inode == ours->inode()) return std::nullopt;
+      if (ours != nullptr && found->inode == ours->inode()) {  // by the hand of a sharer that took over for us
+        names_.push_back(name);
+        return std::nullopt;
+      }
       if (found->stale) {
         if (ours == nullptr) return std::nullopt;
         const int errnum = replace_stale(name, *found, *ours);
@@ -246,7 +267,12 @@ class UucpMark final : public Mark {
         names_.push_back(name);
         return std::nullopt;
       }
-      if (is_ours_anyway(*found)) return std::nullopt;
+      if (is_ours_anyway(*found)) {
+        // Not ours to remove when the owner made it by itself; a sharer's may pass to us.
+        if (terms_.mode == Mode::shared && (found->content.pid != terms_.owner.pid || says_what_we_write(name)))
+          sharers_.push_back(name);
+        return std::nullopt;
+      }
       return refusal(subject, *found, name);
     }
     return refusal(subject, {}, name);
@@ -312,23 +338,44 @@ class UucpMark final : public Mark {
     struct stat status{};
     if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return;
     const bool same = status.st_dev == inode_.dev && status.st_ino == inode_.ino;
-    if (!same) return;
-    if (terms_.mode == Mode::shared && hand_to_a_sharer(name)) return;
+    // One that a sharer passed to us is another file with our pid.
+    if (!same && !says_what_we_write(name)) return;
+    if (terms_.mode == Mode::shared && leave_to_a_sharer(name)) return;
     ::unlinkat(directory_.get(), name.c_str(), 0);
   }
 
-  // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them.
-  bool hand_to_a_sharer(const std::string& name) noexcept {
+  [[nodiscard]] bool says_what_we_write(const std::string& name) const {
+    const base::UniqueFd fd{
+        ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    char bytes[256];
+    const ssize_t got = fd ? ::pread(fd.get(), bytes, sizeof bytes, 0) : -1;
+    return got > 0 && std::string_view{bytes, static_cast<std::size_t>(got)} == uucp_content(terms_.owner.pid);
+  }
+
+  // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them, or stays as it is for
+  // another claim of this process.
+  bool leave_to_a_sharer(const std::string& name) const noexcept {
     const auto records = read_proxy(proxy_path(node_.id, terms_.places));
     if (!records) return false;
+    int own = 0;
     for (const ProxyRecord& record : *records) {
-      if (record.waiting || record.mode != Mode::shared || record.who.pid == terms_.owner.pid) continue;
-      const auto file = UnnamedFile::make(directory_.get(), uucp_content(record.who.pid), 0644);
-      const std::string aside = ".holdfast." + name;
-      if (!file || file->link_as(aside) != 0) return false;
-      return ::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0;
+      if (record.waiting || record.mode != Mode::shared) continue;
+      if (record.who.pid != terms_.owner.pid) return pass_to(record.who.pid, name);
+      ++own;
     }
-    return false;
+    return own > 1;
+  }
+
+  bool pass_to(pid_t sharer, const std::string& name) const noexcept {
+    const auto file = UnnamedFile::make(directory_.get(), uucp_content(sharer), 0644);
+    const std::string aside = ".holdfast." + name;
+    if (!file) return false;
+    // What is there was left by a claimer that was killed right here, or is another sharer's that does the same.
+    if (file->link_as(aside) != 0) {
+      ::unlinkat(directory_.get(), aside.c_str(), 0);
+      if (file->link_as(aside) != 0) return false;
+    }
+    return ::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0;
   }
 
   [[nodiscard]] std::string path_of(const std::string& name) const { return terms_.places.lock_dir + "/" + name; }
@@ -339,6 +386,7 @@ class UucpMark final : public Mark {
   device::Node node_;
   Terms terms_;
   std::vector<std::string> names_;
+  std::vector<std::string> sharers_;  // made by a fellow sharer
   std::vector<std::string> notes_;
 };
 
