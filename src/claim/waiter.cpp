@@ -45,8 +45,7 @@ bool Waiter::watch(Convention convention, const device::Node& node) {
     path = convention::proxy_path(node.id, terms_.places);
     events = IN_CLOSE_WRITE | IN_MODIFY | IN_DELETE_SELF;
   } else if (convention == Convention::uucp) {
-    path = terms_.places.lock_dir;
-    events = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE;
+    return watch_lock_files(node);
   } else if (convention == Convention::ddlp) {
     path = terms_.places.tmp;
     events = IN_CLOSE_WRITE;
@@ -56,6 +55,26 @@ bool Waiter::watch(Convention convention, const device::Node& node) {
   if (inotify_) static_cast<void>(::inotify_add_watch(inotify_.get(), path.c_str(), events));
   watched_.push_back(std::move(path));
   return true;
+}
+
+// The files themselves: in their directory something happens all the time. They may be others than last time.
+bool Waiter::watch_lock_files(const device::Node& node) {
+  const auto device = std::ranges::find(devices_, node.id, [](const device::Device& one) { return one.node.id; });
+  if (device == devices_.end()) return false;
+  convention::UucpNames names = convention::uucp_names(*device, node);
+  names.create.insert(names.create.end(), names.watch.begin(), names.watch.end());
+  bool is_new = false;
+  for (const std::string& name : names.create) {
+    // A removal of one of its names changes a file's count of links: IN_ATTRIB (inotify(7)).
+    std::string path = terms_.places.lock_dir + "/" + name;
+    if (inotify_)
+      static_cast<void>(::inotify_add_watch(inotify_.get(), path.c_str(),
+                                            IN_ATTRIB | IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF | IN_DONT_FOLLOW));
+    if (std::ranges::find(watched_, path) != watched_.end()) continue;
+    watched_.push_back(std::move(path));
+    is_new = true;
+  }
+  return is_new;
 }
 
 void Waiter::drain() {
