@@ -402,7 +402,46 @@ class Surveyor {
     add_lock(use, lock);
   }
 
+  // `holdfast run` holds a command's claim with two helpers of the command, which have its lock file open. They are
+  // part of the claim, not three holders.
+  void fold_helpers(Slot& slot) const {
+    Use* owner = nullptr;
+    for (auto& [key, use] : slot.by_process) {
+      if (!use.ours || key.second) continue;
+      if (owner != nullptr) return;  // shared: whose helper it is cannot be told
+      owner = &use;
+    }
+    struct stat proxy{};
+    if (owner == nullptr || ::stat(convention::proxy_path(slot.node.id, places_).c_str(), &proxy) != 0) return;
+    for (auto entry = slot.by_process.begin(); entry != slot.by_process.end();) {
+      auto& [key, use] = *entry;
+      if (use.ours || key.second || !has_open(key.first, proxy)) {
+        ++entry;
+        continue;
+      }
+      for (std::string& means : use.who.means) add_means(*owner, std::move(means));
+      slot.openers.erase(key.first);
+      entry = slot.by_process.erase(entry);
+    }
+    std::erase_if(slot.openers, [&](pid_t pid) {
+      return pid != owner->who.pid && !slot.by_process.contains({pid, true}) && has_open(pid, proxy);
+    });
+  }
+
+  bool has_open(pid_t pid, const struct stat& file) const {
+    const std::string path = fmt::format("{}/{}/fd", places_.proc, pid);
+    const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(path.c_str())};
+    while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
+      struct stat open{};
+      if (::fstatat(::dirfd(directory.get()), entry->d_name, &open, 0) == 0 && open.st_dev == file.st_dev &&
+          open.st_ino == file.st_ino)
+        return true;
+    }
+    return false;
+  }
+
   void finish_slot(Slot& slot, Survey& survey) {
+    fold_helpers(slot);
     for (const pid_t pid : slot.openers) {
       if (slot.by_process.contains({pid, false}) || slot.by_process.contains({pid, true})) continue;
       if (everything_ && !is_fought_over_cached(slot.node.id)) continue;

@@ -448,6 +448,24 @@ TEST_P(SurveyOf, whole_claim_is_one_line_with_all_its_means_to_everybody) {
   EXPECT_EQ((*device)["uses"][0]["purpose"], "flash");
 }
 
+TEST_P(SurveyOf, process_that_keeps_a_claims_descriptors_is_part_of_the_claim) {
+  // As `holdfast run` has it: the record is the command's, the descriptors are its supervisor's.
+  const Child owner{[] {}};
+  ASSERT_TRUE(owner.ready());
+  const auto facts = base::facts_of(owner.pid());
+  ASSERT_TRUE(facts);
+  const Child supervisor{[&] {
+    const std::vector<std::string> devices{path()};
+    static auto taken = claiming::take(devices, Options{}, facts->id, places_);
+    must(taken.has_value());
+  }};
+  ASSERT_TRUE(supervisor.ready());
+  const auto found = uses();
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].who.pid, owner.pid());
+  EXPECT_THAT(found[0].who.means, Contains("flock"));
+}
+
 TEST_P(SurveyOf, everything_shows_locks_and_of_plain_openers_the_disks) {
   {
     const Child opener{[&] { must(open_device() >= 0); }};
