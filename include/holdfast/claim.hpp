@@ -30,6 +30,9 @@ struct MarkReport {
   std::string detail;  ///< the lock file's path, or the reason
 };
 
+/// "/dev/ttyS0: flock: taken", "/dev/sg2: flock: not available: not permitted to open it"
+[[nodiscard]] HF_API std::string to_string(const MarkReport& report);
+
 /// The right to use one or more devices.
 ///
 /// States: held -> released (by release(), the destructor, or a move away). In a forked child of the owner every

@@ -12,6 +12,17 @@
 #include <ranges>
 #include <utility>
 
+namespace holdfast {
+
+std::string to_string(const MarkReport& report) {
+  std::string text = fmt::format("{}: {}: {}", base::printable(report.node), convention::entry(report.convention).name,
+                                 report.state == MarkReport::State::taken ? "taken" : "not available");
+  if (!report.detail.empty()) text += ": " + base::printable(report.detail, 1024);
+  return text;
+}
+
+}  // namespace holdfast
+
 namespace holdfast::claiming {
 
 using convention::Mark;

@@ -7,9 +7,7 @@
 
 #include "base/error.hpp"
 #include "cli/command.hpp"
-#include "convention/convention.hpp"
 
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -80,12 +78,7 @@ void hold() {
 }
 
 void tell(const Claim& claim) {
-  for (const MarkReport& mark : claim.report()) {
-    const std::string_view name = convention::entry(mark.convention).name;
-    const bool taken = mark.state == MarkReport::State::taken;
-    complain(fmt::format("{}: {}: {}{}{}", base::printable(mark.node), name, taken ? "taken" : "not available",
-                         mark.detail.empty() ? "" : ": ", base::printable(mark.detail)));
-  }
+  for (const MarkReport& mark : claim.report()) complain(to_string(mark));
 }
 
 }  // namespace

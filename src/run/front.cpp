@@ -126,6 +126,8 @@ class Front {
     }
     if (!taken) return std::unexpected{std::move(taken.error())};
     holding_ = std::move(*taken);
+    if (request_.verbose)
+      for (const MarkReport& mark : holding_.report()) say(to_string(mark));
     return {};
   }
 
