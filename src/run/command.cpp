@@ -26,22 +26,28 @@ namespace {
 
 constexpr std::size_t kStackSize = std::size_t{64} * 1024;
 
-// The result is a value, or -errno.
+// The result is a value, or -errno. Five arguments are set whatever the call: prctl(2) refuses what is not zero in
+// those it does not use.
 #if defined(__x86_64__)
-inline long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0) {
+inline long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
   long result = 0;
   register long r10 asm("r10") = d;
-  asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+  register long r8 asm("r8") = e;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+               : "rcx", "r11", "memory");
   return result;
 }
 #elif defined(__aarch64__)
-inline long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0) {
+inline long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
   register long x8 asm("x8") = number;
   register long x0 asm("x0") = a;
   register long x1 asm("x1") = b;
   register long x2 asm("x2") = c;
   register long x3 asm("x3") = d;
-  asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+  register long x4 asm("x4") = e;
+  asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
   return x0;
 }
 #else

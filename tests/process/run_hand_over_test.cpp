@@ -3,6 +3,8 @@
 // in a tight loop stays out.
 #include "run_support.hpp"
 
+#include <linux/capability.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include <cstdio>
@@ -324,6 +326,20 @@ TEST(HandOver, a_command_that_becomes_another_user_is_met_too) {
   EXPECT_EQ(run.line(), "locked");
   EXPECT_EQ(run.line(), "65534");
   EXPECT_EQ(run.wait(), 0);
+}
+
+TEST(HandOver, a_user_without_privilege_is_met_too) {
+  if (::geteuid() != 0) GTEST_SKIP() << "every other test shows it";
+  const Pty pty;
+  // seccomp(2) then wants no_new_privs, as from every ordinary user; without a filter the node could not be locked.
+  Process holding{run_arguments({pty.path()}, {"sh", "-c", "echo up; read a"}), [] {
+                    if (::prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) != 0) ::_exit(98);
+                  }};
+  EXPECT_EQ(holding.line(), "up");
+  Process stranger{{"flock", "-n", pty.path(), "true"}};
+  EXPECT_EQ(stranger.wait(), 1);
+  holding.type("end\n");
+  EXPECT_EQ(holding.wait(), 0);
 }
 
 TEST(HandOver, tiocexcl_is_the_commands_to_set_and_clear_but_ours_stays) {
