@@ -132,9 +132,10 @@ class ExclusiveLending final : public Lending {
 class TerminalLending final : public Lending {
  public:
   TerminalLending(const convention::MarkView& mark, const Surroundings& surroundings)
-      : fd_{mark.fd}, node_{mark.node}, surroundings_{surroundings} {}
+      : fd_{mark.fd}, node_{mark.node}, set_by_us_{mark.notes.empty()}, surroundings_{surroundings} {}
 
   std::optional<Answer> consider(const Question& question, const Caller& caller) override {
+    if (!set_by_us_) return std::nullopt;
     if (question.call == Call::ioctl) return control(question, caller);
     const auto call = open_call(question, caller);
     if (!call || (call->flags & O_PATH) != 0) return std::nullopt;
@@ -153,9 +154,15 @@ class TerminalLending final : public Lending {
     if (opening_ && ::ioctl(fd_, TIOCEXCL) == 0) opening_ = false;
   }
 
+  void settle() override {
+    // A pseudo-terminal lives as long as its master: a flag that the command set and did not live to clear would shut
+    // out everybody without CAP_SYS_ADMIN for all that time.
+    if (!set_by_us_ && surroundings_.mode == Mode::exclusive) ::ioctl(fd_, TIOCNXCL);
+  }
+
   void refresh() override {
     opening_ = false;
-    ::ioctl(fd_, TIOCEXCL);
+    if (set_by_us_) ::ioctl(fd_, TIOCEXCL);
   }
 
   std::vector<std::string> watched() const override { return {node_.path}; }
@@ -204,6 +211,7 @@ class TerminalLending final : public Lending {
 
   int fd_;
   device::Node node_;
+  bool set_by_us_;
   const Surroundings& surroundings_;
   bool opening_ = false;
   bool command_set_it_ = false;
@@ -215,9 +223,7 @@ void add_open_hand_overs(Lendings& to, Views marks, const Surroundings& surround
   for (const convention::MarkView& mark : marks) {
     if (mark.fd < 0) continue;
     if (mark.convention == Convention::o_excl) to.push_back(std::make_unique<ExclusiveLending>(mark, surroundings));
-    // On a pseudo-terminal others' flag is respected, but ours is not set.
-    const bool set = mark.convention == Convention::tiocexcl && mark.notes.empty();
-    if (set) to.push_back(std::make_unique<TerminalLending>(mark, surroundings));
+    if (mark.convention == Convention::tiocexcl) to.push_back(std::make_unique<TerminalLending>(mark, surroundings));
   }
 }
 

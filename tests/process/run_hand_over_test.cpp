@@ -367,5 +367,20 @@ TEST(HandOver, tiocexcl_is_the_commands_to_set_and_clear_but_ours_stays) {
   EXPECT_EQ(set, 0);
 }
 
+TEST(HandOver, a_flag_that_the_command_leaves_on_a_pseudo_terminal_is_cleared) {
+  const Pty pty;
+  const UniqueFd probe{::open(pty.path().c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
+  Process run = python(pty.path(),
+                       "fd = os.open(P, os.O_RDWR | os.O_NOCTTY)\n"
+                       "fcntl.ioctl(fd, termios.TIOCEXCL)\n"
+                       "a = array.array('i', [7]); fcntl.ioctl(fd, 0x80045440, a); print(a[0], flush=True)\n"
+                       "os.kill(os.getpid(), 9)\n");
+  EXPECT_EQ(run.line(), "1");
+  EXPECT_EQ(run.wait(), 128 + SIGKILL);
+  int set = 1;
+  ASSERT_EQ(::ioctl(probe.get(), TIOCGEXCL, &set), 0);
+  EXPECT_EQ(set, 0);
+}
+
 }  // namespace
 }  // namespace holdfast::run_test
