@@ -99,10 +99,10 @@ class Front {
       if (auto reduced = claim_less(installed.errnum); !reduced) return reduced;
     }
     const int listener = installed.listener.get();
-    auto keeper = Keeper::start(holding_, listener, *command_);
+    auto keeper = Keeper::start(holding_, listener, in_hand_, *command_);
     if (!keeper) return std::unexpected{std::move(keeper.error())};
     keeper_ = std::move(*keeper);
-    supervisor_.emplace(holding_, Listener{std::move(installed.listener)}, surroundings());
+    supervisor_.emplace(holding_, Listener{std::move(installed.listener), in_hand_}, surroundings());
     return {};
   }
 
@@ -284,7 +284,8 @@ class Front {
 
   void replace_keeper() {
     keeper_.forget();
-    if (auto another = Keeper::start(holding_, supervisor_->listener(), *command_)) keeper_ = std::move(*another);
+    if (auto another = Keeper::start(holding_, supervisor_->listener(), in_hand_, *command_))
+      keeper_ = std::move(*another);
   }
 
   // Before we exit, so that the next program in a script finds the device free.
@@ -318,6 +319,7 @@ class Front {
   Signals signals_;
   std::optional<Command> command_;
   claiming::Holding holding_;
+  InHand in_hand_;
   std::optional<Supervisor> supervisor_;
   Keeper keeper_;
   int exec_error_ = 0;

@@ -96,8 +96,10 @@ void close_all_but(std::span<const int> kept) {
 
 class Keeping {
  public:
-  Keeping(claiming::Holding& holding, int control, int listener, int command, pid_t front, base::ProcessId command_id)
+  Keeping(claiming::Holding& holding, InHand& in_hand, int control, int listener, int command, pid_t front,
+          base::ProcessId command_id)
       : holding_{holding},
+        in_hand_{in_hand},
         control_{control},
         listener_{listener},
         command_{command},
@@ -122,7 +124,7 @@ class Keeping {
     // The standard descriptors are closed; a file of ours under one of their numbers would be asking for trouble.
     for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);
     const int copy = listener_ < 0 ? -1 : ::fcntl(listener_, F_DUPFD_CLOEXEC, 0);
-    supervisor_.emplace(holding_, Listener{base::UniqueFd{copy}}, std::move(known));
+    supervisor_.emplace(holding_, Listener{base::UniqueFd{copy}, in_hand_}, std::move(known));
     return *supervisor_;
   }
 
@@ -216,7 +218,8 @@ class Keeping {
     if (listener_ < 0) ::_exit(0);
     const std::array<int, 1> kept{listener_};
     close_all_but(kept);
-    Listener listener{base::UniqueFd{listener_}};
+    InHand in_hand;
+    Listener listener{base::UniqueFd{listener_}, in_hand};
     while (true) {
       pollfd wanted{listener.fd(), POLLIN, 0};
       if (::poll(&wanted, 1, -1) < 0) continue;
@@ -226,6 +229,7 @@ class Keeping {
   }
 
   claiming::Holding& holding_;
+  InHand& in_hand_;
   base::UniqueFd control_;
   int listener_;
   base::UniqueFd command_;
@@ -249,6 +253,7 @@ constexpr std::size_t kStackSize = std::size_t{256} * 1024;
 
 struct Keeper::Start {
   claiming::Holding& holding;
+  InHand& in_hand;
   int control;
   int listener;
   int command;
@@ -275,18 +280,18 @@ int Keeper::keep(void* start) {
   ::prctl(PR_SET_NAME, "holdfast-keeper");
   close_all_but(with.kept);
   [[maybe_unused]] const int elsewhere = ::chdir("/");  // keeps no file system busy
-  Keeping keeping{with.holding, with.control, with.listener, with.command, with.front, with.command_id};
+  Keeping keeping{with.holding, with.in_hand, with.control, with.listener, with.command, with.front, with.command_id};
   keeping.keep();
 }
 
-Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, const Command& command) {
+Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, InHand& in_hand, const Command& command) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return std::unexpected{base::fault(errno, "socketpair", {})};
   Keeper keeper;
   keeper.control_.reset(ends[0]);
   const base::UniqueFd theirs{ends[1]};
-  keeper.start_.reset(new Start{holding, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
+  keeper.start_.reset(new Start{holding, in_hand, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
   Start& with = *keeper.start_;
   with.kept = holding.descriptors();
   with.kept.insert(with.kept.end(), {ends[1], listener, command.pidfd()});

@@ -19,13 +19,15 @@
 namespace holdfast::run {
 
 class Command;
+class InHand;
 
 class Keeper {
  public:
   Keeper();
-  /// \param holding  must stay where it is until the keeper is reaped
+  /// \param holding, in_hand  must stay where they are until the keeper is reaped
   /// \param listener  -1 when there is none
-  [[nodiscard]] static Result<Keeper> start(claiming::Holding& holding, int listener, const Command& command);
+  [[nodiscard]] static Result<Keeper> start(claiming::Holding& holding, int listener, InHand& in_hand,
+                                            const Command& command);
   Keeper(Keeper&&) noexcept;
   Keeper& operator=(Keeper&&) noexcept;
   /// Must have been reaped.

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string_view>
 
 // Linux 6.6 (include/uapi/linux/seccomp.h), newer than this C library's headers.
@@ -54,23 +56,44 @@ std::optional<std::uint64_t> status_field(std::string_view status, std::string_v
   return value;
 }
 
-}  // namespace
-
-Listener::Listener(base::UniqueFd fd) : fd_{std::move(fd)} {
-  // The asking thread sleeps until we answer, so we may as well run on its processor: no other one has to be woken.
-  // Kernels before 6.6 refuse and are slower.
-  if (fd_) ::ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-}
-
-std::optional<Question> Listener::receive() {
-  seccomp_notif raw{};
-  if (::ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_RECV, &raw) != 0) return std::nullopt;
+Question question_of(const seccomp_notif& raw) {
   Question question;
   question.id = raw.id;
   question.thread = static_cast<pid_t>(raw.pid);
   question.architecture = raw.data.arch;
   question.call = call_of(raw.data.arch, raw.data.nr);
   std::copy_n(raw.data.args, question.arguments.size(), question.arguments.begin());
+  return question;
+}
+
+}  // namespace
+
+InHand::InHand() {
+  void* const page = ::mmap(nullptr, sizeof *raw_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  // Without memory for a page nothing else will work either.
+  if (page == MAP_FAILED) std::abort();
+  raw_ = new (page) seccomp_notif{};
+}
+
+InHand::~InHand() { ::munmap(raw_, sizeof *raw_); }
+
+Listener::Listener(base::UniqueFd fd, InHand& in_hand) : fd_{std::move(fd)}, in_hand_{&in_hand} {
+  // The asking thread sleeps until we answer, so we may as well run on its processor: no other one has to be woken.
+  // Kernels before 6.6 refuse and are slower.
+  if (fd_) ::ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+}
+
+std::optional<Question> Listener::receive() {
+  seccomp_notif& raw = in_hand_->raw();
+  raw = {};  // as the kernel insists
+  if (::ioctl(fd_.get(), SECCOMP_IOCTL_NOTIF_RECV, &raw) != 0) return std::nullopt;
+  return question_of(raw);
+}
+
+std::optional<Question> Listener::in_hand() const {
+  if (!fd_ || in_hand_->raw().id == 0) return std::nullopt;
+  const Question question = question_of(in_hand_->raw());
+  if (!still_asked(question)) return std::nullopt;
   return question;
 }
 

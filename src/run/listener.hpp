@@ -9,6 +9,7 @@
 #include "device/device.hpp"
 #include "run/calls.hpp"
 
+#include <linux/seccomp.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -30,6 +31,20 @@ struct Question {
   [[nodiscard]] int int_argument(std::size_t index) const { return static_cast<int>(arguments.at(index)); }
 };
 
+/// Where the kernel puts a question: memory that front and keeper share. A process that is killed between receiving and
+/// answering would leave the caller waiting for ever (the kernel asks each question once); the other one finds it here.
+class InHand {
+ public:
+  InHand();
+  InHand(const InHand&) = delete;
+  InHand& operator=(const InHand&) = delete;
+  ~InHand();
+  [[nodiscard]] seccomp_notif& raw() { return *raw_; }
+
+ private:
+  seccomp_notif* raw_;
+};
+
 /// What becomes of it.
 struct Answer {
   enum class Kind : std::uint8_t { carry_on, value, error, descriptor };
@@ -47,18 +62,22 @@ struct Answer {
 class Listener {
  public:
   Listener() = default;
-  explicit Listener(base::UniqueFd fd);
+  /// \param in_hand  outlives the listener
+  Listener(base::UniqueFd fd, InHand& in_hand);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] explicit operator bool() const { return static_cast<bool>(fd_); }
   /// nullopt when the caller died meanwhile or nobody is left to ask.
   [[nodiscard]] std::optional<Question> receive();
+  /// The question that was received last, if it still waits for its answer.
+  [[nodiscard]] std::optional<Question> in_hand() const;
   /// Whether the caller still waits: what was read from its memory was its own (its pid may have been reused).
   [[nodiscard]] bool still_asked(const Question& question) const;
   void send(const Question& question, const Answer& answer);
 
  private:
   base::UniqueFd fd_;
+  InHand* in_hand_ = nullptr;
 };
 
 /// The thread that asks: its memory, its descriptors, its view of the file system.

@@ -33,9 +33,11 @@ Supervisor::Supervisor(const claiming::Holding& holding, Listener listener, Surr
 }
 
 void Supervisor::answer_one() {
-  const auto question = listener_.receive();
-  if (!question) return;
-  const Answer answer = answer_to(*question);
+  if (const auto question = listener_.receive()) answer(*question);
+}
+
+void Supervisor::answer(const Question& question) {
+  const Answer answer = answer_to(question);
   if (!anything_lent()) {
     next_look_.reset();
   } else {
@@ -43,7 +45,7 @@ void Supervisor::answer_one() {
     if (!events_) watch();
     if (!next_look_) schedule(kLongestPause);
   }
-  listener_.send(*question, answer);
+  listener_.send(question, answer);
   const bool soon = std::ranges::count_if(lendings_, [](const auto& lending) { return lending->ends_soon(); }) > 0;
   if (soon) schedule(kFirstPause);
 }
@@ -96,9 +98,12 @@ void Supervisor::schedule(Clock::duration first) {
 
 void Supervisor::refresh() {
   for (const auto& lending : lendings_) lending->refresh();
-  if (!anything_lent()) return;
-  if (!events_) watch();
-  schedule(kLongestPause);
+  if (anything_lent()) {
+    if (!events_) watch();
+    schedule(kLongestPause);
+  }
+  // Killed with a question in hand, the other one has left its caller waiting.
+  if (const auto question = listener_.in_hand()) answer(*question);
 }
 
 void Supervisor::settle() {

@@ -42,6 +42,7 @@ class Supervisor {
   void settle();
 
  private:
+  void answer(const Question& question);
   [[nodiscard]] Answer answer_to(const Question& question);
   void schedule(Clock::duration first);
   [[nodiscard]] bool anything_lent() const;

@@ -287,9 +287,9 @@ TEST(Run, a_command_without_hand_over_meets_our_lock_like_a_strangers) {
 TEST(Run, a_front_killed_at_any_moment_never_leaves_a_command_that_runs_unclaimed) {
   const Pty pty;
   int ran = 0;
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 200; ++round) {
     Process run{run_arguments({pty.path()}, {"sh", "-c", "echo ran; read a"})};
-    ::usleep(static_cast<useconds_t>(round) * 40);  // a different moment each time, that is all
+    ::usleep(static_cast<useconds_t>(round) * 15);  // a different moment each time, that is all
     run.kill(SIGKILL);
     run.wait();
     run.close_input();  // ends a command that runs
