@@ -342,6 +342,60 @@ TEST(HandOver, a_user_without_privilege_is_met_too) {
   EXPECT_EQ(holding.wait(), 0);
 }
 
+// Without privilege everything must work, too: no_new_privs opens the way to the filter.
+const auto kAsNobody = [] {
+  if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
+};
+
+TEST(HandOver, works_without_any_privilege) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  const Pty pty;
+  ASSERT_EQ(::chmod(pty.path().c_str(), 0666), 0);
+  Process run{run_arguments({pty.path()}, {"sh", "-c",
+                                           "flock -n " + pty.path() + " echo locked; cat " + pty.lock_file() +
+                                               " 2>/dev/null || echo hidden; (set -C; echo $$ > " + pty.lock_file() +
+                                               ") && echo made; grep NoNewPrivs /proc/self/status"}),
+              kAsNobody};
+  EXPECT_EQ(run.line(), "locked");
+  EXPECT_EQ(run.line(), "hidden");
+  EXPECT_EQ(run.line(), "made");
+  EXPECT_EQ(run.line(), "NoNewPrivs:\t1");
+  EXPECT_EQ(run.wait(), 0);
+  EXPECT_NE(::access(pty.lock_file().c_str(), F_OK), 0);
+}
+
+TEST(HandOver, a_terminal_closed_by_our_tiocexcl_opens_for_an_unprivileged_command_alone) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  UniqueFd probe{::open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
+  if (!probe) GTEST_SKIP() << "no serial port ttyS0";
+  struct stat before{};
+  ASSERT_EQ(::fstat(probe.get(), &before), 0);
+  ::fchmod(probe.get(), 0666);
+  int busy = 0;
+  if (::ioctl(probe.get(), TIOCGEXCL, &busy) != 0 || busy != 0) GTEST_SKIP() << "ttyS0 is in use";
+  Process run{
+      run_arguments({"/dev/ttyS0"},
+                    {"python3", "-c",
+                     "import os, sys\n"
+                     "os.open('/dev/ttyS0', os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK); print('open', flush=True)\n"
+                     "os.open('/dev/ttyS0', os.O_RDONLY | os.O_NONBLOCK); print('and again', flush=True)\n"
+                     "sys.stdin.readline()\n"}),
+      kAsNobody};
+  EXPECT_EQ(run.line(), "open");
+  EXPECT_EQ(run.line(), "and again");
+  EXPECT_TRUE(soon([&] { return ::ioctl(probe.get(), TIOCGEXCL, &busy) == 0 && busy == 1; }))
+      << "set again after the open";
+  Process stranger{{"python3", "-c",
+                    "import os\n"
+                    "try: os.open('/dev/ttyS0', os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK); print('in')\n"
+                    "except OSError as e: print(e.errno)\n"},
+                   kAsNobody};
+  EXPECT_EQ(stranger.line(), std::to_string(EBUSY));
+  run.type("\n");
+  EXPECT_EQ(run.wait(), 0);
+  ::fchmod(probe.get(), before.st_mode & 07777);
+}
+
 TEST(HandOver, tiocexcl_is_the_commands_to_set_and_clear_but_ours_stays) {
   const UniqueFd probe{::open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
   if (!probe) GTEST_SKIP() << "no serial port ttyS0";
