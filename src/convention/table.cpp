@@ -197,8 +197,11 @@ Obstacle faulted(Error error) { return {Obstacle::Kind::fault, std::move(error)}
 
 Obstacle lock_file_obstacle(const Subject& subject, const std::string& path, LockFileError error) {
   const std::string& device = subject.node.path;
-  if (!error.existed && (error.errnum == EACCES || error.errnum == EPERM || error.errnum == EROFS ||
-                         error.errnum == ENOENT || error.errnum == ENOTDIR))
+  // Nobody locks through a read-only mount, existing files or not.
+  if (error.errnum == EROFS)
+    return unavailable(subject, fmt::format("{} cannot be locked: {}", path, base::errno_text(error.errnum)));
+  if (!error.existed &&
+      (error.errnum == EACCES || error.errnum == EPERM || error.errnum == ENOENT || error.errnum == ENOTDIR))
     return unavailable(subject, fmt::format("{} cannot be made: {}", path, base::errno_text(error.errnum)));
   if (error.errnum == EINVAL || error.errnum == ELOOP || error.errnum == EISDIR || error.errnum == ENXIO)
     return faulted(

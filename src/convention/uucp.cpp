@@ -147,7 +147,9 @@ std::optional<UucpFile> read_at(int directory, const std::string& name) {
   file.path = name;
   struct stat status{};
   if (!fd) {
-    if (errno == ENOENT || ::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+    file.errnum = errno;
+    if (file.errnum == ENOENT || ::fstatat(directory, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+      return std::nullopt;
     file.inode = {status.st_dev, status.st_ino};
     file.uid = status.st_uid;
     return file;  // a link, a socket, or unreadable: garbage, so taken
@@ -200,15 +202,14 @@ class UucpMark final : public Mark {
 
   // Makes the names, or says who has one. What was made before an obstacle is removed by give_back().
   std::optional<Obstacle> make(const Subject& subject, const UucpNames& names) {
-    // Sharers are not kept from each other. One that takes over the same stale file may remove the only name that ours
-    // has yet, and a file without names gets no more of them: linkat(2) answers ENOENT.
+    // A file that lost its only name gets no more of them: linkat(2) answers ENOENT. It happens when a stale file may
+    // not be replaced, and when a sharer, from whom nothing keeps us, replaces the same one.
     for (int attempt = 0;; ++attempt) {
       auto obstacle = make_from_a_new_file(subject, names);
       const bool lost = obstacle && obstacle->kind == Obstacle::Kind::fault && obstacle->error.errnum == ENOENT;
       if (!lost || attempt == kTries) return obstacle;
       names_.clear();
       sharers_.clear();
-      notes_.clear();
     }
   }
 
@@ -253,12 +254,13 @@ class UucpMark final : public Mark {
         return std::nullopt;
       }
       if (found->stale) {
-        if (ours == nullptr) return std::nullopt;
+        if (ours == nullptr || std::ranges::find(left_alone_, name) != left_alone_.end()) return std::nullopt;
         const int errnum = replace_stale(name, *found, *ours);
         if (errnum == EAGAIN) continue;
         if (errnum == EPERM || errnum == EACCES) {
           // In a sticky directory only its owner or root may remove it. Its process is dead, so nobody holds the device
           // by it.
+          left_alone_.push_back(name);
           notes_.push_back(
               fmt::format("{} is stale and belongs to {}: remove it", path_of(name), base::user_name(found->uid)));
           return std::nullopt;
@@ -299,6 +301,9 @@ class UucpMark final : public Mark {
   }
 
   Obstacle refusal(const Subject& subject, const UucpFile& file, const std::string& name) const {
+    // Not read for want of a descriptor: that says nothing of the file.
+    if (file.errnum == EMFILE || file.errnum == ENFILE || file.errnum == ENOMEM)
+      return faulted(base::fault(file.errnum, path_of(name), subject.node.path));
     Holder holder;
     if (file.content.kind == UucpContent::Kind::pid) holder = holder_of(file.content.pid);
     const std::string means = "UUCP lock file " + path_of(name);
@@ -386,7 +391,8 @@ class UucpMark final : public Mark {
   device::Node node_;
   Terms terms_;
   std::vector<std::string> names_;
-  std::vector<std::string> sharers_;  // made by a fellow sharer
+  std::vector<std::string> sharers_;     // made by a fellow sharer
+  std::vector<std::string> left_alone_;  // stale, but not ours to remove
   std::vector<std::string> notes_;
 };
 

@@ -44,6 +44,7 @@ struct UucpFile {
   device::InodeId inode;
   UucpContent content;
   uid_t uid = 0;
+  int errnum = 0;      ///< why it could not be read
   bool stale = false;  ///< its process is dead, or was born after the file was last written
 };
 /// nullopt when there is no such file. Opens O_NOFOLLOW|O_NONBLOCK, regular files only, reads at most 256 bytes; what
