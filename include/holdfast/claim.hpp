@@ -42,6 +42,8 @@ struct MarkReport {
 /// \limit   A child made by a raw clone(2), vfork(2) or _Fork(3), for which pthread_atfork(3) handlers do not run,
 ///          keeps the descriptors open until it calls exec or dies. release() frees the device all the same, but
 ///          for O_EXCL; the owner's death then frees everything but the flock, record locks, TIOCEXCL and O_EXCL.
+///          exec(2) without leave_to_exec() ends the claim but for its UUCP lock files, which name a living process
+///          until that ends: release() before such an exec.
 class HF_API Claim {
  public:
   Claim() noexcept;  ///< holds nothing

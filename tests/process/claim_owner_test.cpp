@@ -330,6 +330,24 @@ TEST(Exec, ends_the_claim_otherwise) {
   EXPECT_EQ(try_claim(loop.path(), {.wait = Wait::at_most(kPatience)}), "taken");
 }
 
+TEST(Exec, without_release_leaves_the_lock_files_until_the_process_ends) {
+  const Pty pty;
+  Child owner{[&](Peer& test) {
+    auto mine = claim(pty.path());
+    if (!mine) return 1;
+    test.tell("claimed");
+    ::execl("/bin/sleep", "sleep", "60", nullptr);
+    return 1;
+  }};
+  ASSERT_EQ(owner.hear(), "claimed");
+  ASSERT_EQ(owner.hear(), "(gone)");
+  const ConventionSet others = ConventionSet::all().without(Convention::uucp);
+  EXPECT_EQ(try_claim(pty.path(), {.wait = Wait::at_most(kPatience), .conventions = others}), "taken");
+  EXPECT_NE(try_claim(pty.path()), "taken");
+  owner.kill();
+  EXPECT_EQ(try_claim(pty.path()), "taken");
+}
+
 TEST(RecordLocks, survive_any_close_of_the_same_files_by_the_process) {
   const Pty pty;
   const auto mine = claim(pty.path());
