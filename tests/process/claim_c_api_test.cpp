@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // claim_c_api_test.cpp - the C front door answers with errno and keeps the same promises.
+#include "process/support/devices.hpp"
+
 #include <holdfast/holdfast.h>
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <pty.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,17 +15,8 @@ namespace {
 
 class CApi : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[128];
-    ASSERT_EQ(::openpty(&master_, &slave_, name, nullptr, nullptr), 0);
-    device_ = name;
-    ::close(slave_);
-  }
-  void TearDown() override { ::close(master_); }
-
-  int master_ = -1;
-  int slave_ = -1;
-  std::string device_;
+  const holdfast::testing_support::Pty pty_;
+  const std::string& device_ = pty_.path();
 };
 
 TEST_F(CApi, a_claim_is_held_until_it_is_released) {

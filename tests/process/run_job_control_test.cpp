@@ -3,6 +3,7 @@
 // bg, window size.
 #include "run_support.hpp"
 
+#include <pty.h>
 #include <holdfast/claim.hpp>
 
 #include <sys/stat.h>

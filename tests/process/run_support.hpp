@@ -3,12 +3,12 @@
 #pragma once
 
 #include "base/unique_fd.hpp"
+#include "process/support/devices.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/loop.h>
 #include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
@@ -35,26 +35,10 @@ using std::chrono::seconds;
 
 inline constexpr seconds kPatience{20};
 
-class Pty {
+class Pty : public testing_support::Pty {
  public:
-  Pty() {
-    int master = -1;
-    int slave = -1;
-    char name[64]{};
-    if (::openpty(&master, &slave, name, nullptr, nullptr) != 0) return;
-    ::fcntl(master, F_SETFD, FD_CLOEXEC);
-    ::close(slave);
-    master_.reset(master);
-    path_ = name;
-  }
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] int master() const { return master_.get(); }
   /// A UUCP lock file's path.
-  [[nodiscard]] std::string lock_file() const { return "/run/lock/LCK..pts_" + path_.substr(path_.rfind('/') + 1); }
-
- private:
-  UniqueFd master_;
-  std::string path_;
+  [[nodiscard]] std::string lock_file() const { return "/run/lock/LCK..pts_" + path().substr(path().rfind('/') + 1); }
 };
 
 class Loop {

@@ -12,8 +12,10 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
+#include <holdfast/claim.hpp>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -22,12 +24,26 @@ namespace holdfast::testing_support {
 
 using base::UniqueFd;
 
+namespace {
+
+// A terminal's number is used again as soon as nobody has it open, and a claim closes its node before it gives the lock
+// files and the proxy back: another test's claim may be on its way out.
+void outlast_the_predecessor(const std::string& path) {
+  Options options;
+  options.opening = Opening::never;
+  options.wait = Wait::at_most(std::chrono::seconds{20});
+  if (!claim(path, options)) std::abort();
+}
+
+}  // namespace
+
 Pty::Pty() : master_{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)} {
   char name[64] = "";
   if (!master_ || ::grantpt(master_.get()) != 0 || ::unlockpt(master_.get()) != 0 ||
       ::ptsname_r(master_.get(), name, sizeof name) != 0)
     std::abort();
   path_ = name;
+  outlast_the_predecessor(path_);
 }
 
 LoopDevice::LoopDevice() {
