@@ -149,8 +149,10 @@ class Front {
     return known;
   }
 
-  // Until the command is dead.
+  // Until the command is dead. It may have died while we waited for our turn with its signal unblocked, which then told
+  // nobody.
   void attend() {
+    on_children();
     while (!ended_) {
       std::array<pollfd, 4> wanted{{{signals_.fd(), POLLIN, 0},
                                     {command_->channel(), POLLIN, 0},

@@ -17,6 +17,17 @@ bool is_refused(const Pty& pty) {
   return !attempt && attempt.error().code == errc::refused;
 }
 
+bool blocks(pid_t pid, int signal) {
+  std::FILE* const file = std::fopen(("/proc/" + std::to_string(pid) + "/status").c_str(), "re");
+  if (file == nullptr) return false;
+  char line[256];
+  unsigned long mask = 0;
+  while (std::fgets(line, sizeof line, file) != nullptr && std::sscanf(line, "SigBlk: %lx", &mask) != 1) {
+  }
+  std::fclose(file);
+  return ((mask >> (signal - 1)) & 1) != 0;
+}
+
 const std::vector<std::string> kAnswer{"sh", "-c", "echo $$; read line; echo got $line"};
 
 TEST(Run, passes_the_exit_status_through) {
@@ -100,6 +111,23 @@ TEST(Run, a_wait_can_be_interrupted_like_any_program) {
   EXPECT_NE(run.line().find("; waiting"), std::string::npos);
   run.kill(SIGINT);
   EXPECT_EQ(run.wait(), 128 + SIGINT);
+}
+
+TEST(Run, ends_when_its_turn_comes_although_the_command_was_killed_while_it_waited) {
+  const Pty pty;
+  auto held = claim(pty.path());
+  ASSERT_TRUE(held);
+  Process run{run_arguments({"-N", "-v", "-w", "20000", pty.path()}, {"true"}), [] { ::dup2(1, 2); }};
+  EXPECT_NE(run.line().find("; waiting"), std::string::npos);
+  // From now on its signals are as it inherited them, and the news of a child's death is lost.
+  ASSERT_TRUE(soon([&] { return !blocks(run.pid(), SIGCHLD); }));
+  const auto children = children_of(run.pid());
+  ASSERT_EQ(children.size(), 1U);
+  const UniqueFd command{static_cast<int>(::syscall(SYS_pidfd_open, children.front(), 0))};
+  ::kill(children.front(), SIGKILL);
+  ASSERT_TRUE(has_ended(command));
+  held->release();
+  EXPECT_EQ(run.wait(), 128 + SIGKILL);
 }
 
 TEST(Run, holds_several_devices_at_once) {
