@@ -33,7 +33,9 @@ class FileLending final : public Lending {
     const std::string prefix = ".holdfast-" + std::to_string(surroundings.command.pid);
     for (const std::string& file : mark.files) {
       const std::string name = split(file).name;
-      files_.push_back({name, prefix + "-a." + name, prefix + "-b." + name, {}, false});
+      std::string one = prefix;
+      std::string other = prefix;
+      files_.push_back({name, one.append("-a.").append(name), other.append("-b.").append(name), {}, false});
     }
   }
 

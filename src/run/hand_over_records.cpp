@@ -84,7 +84,7 @@ std::optional<Request> request_of(const Question& question, const Caller& caller
 Level level_of(short type) { return type == F_WRLCK ? Level::write : type == F_RDLCK ? Level::read : Level::none; }
 
 int set_range(int fd, struct flock range, Level level) {
-  range.l_type = level == Level::none ? F_UNLCK : level == Level::read ? F_RDLCK : F_WRLCK;
+  range.l_type = static_cast<short>(level == Level::none ? F_UNLCK : level == Level::read ? F_RDLCK : F_WRLCK);
   range.l_pid = 0;
   return ::fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno;
 }

@@ -291,7 +291,8 @@ Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, InHand& i
   Keeper keeper;
   keeper.control_.reset(ends[0]);
   const base::UniqueFd theirs{ends[1]};
-  keeper.start_.reset(new Start{holding, in_hand, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
+  keeper.start_ =
+      std::make_unique<Start>(Start{holding, in_hand, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
   Start& with = *keeper.start_;
   with.kept = holding.descriptors();
   with.kept.insert(with.kept.end(), {ends[1], listener, command.pidfd()});

@@ -93,7 +93,7 @@ class Rules {
     std::FILE* const compiled = std::tmpfile();
     if (compiled == nullptr) fail("tmpfile", errno);
     check("seccomp_export_bpf", seccomp_export_bpf(context_, ::fileno(compiled)));
-    std::rewind(compiled);
+    if (std::fseek(compiled, 0, SEEK_SET) != 0) fail("fseek", errno);
     std::fprintf(out, "constexpr sock_filter %s[] = {\n", array);
     sock_filter step{};
     while (std::fread(&step, sizeof step, 1, compiled) == 1) {
