@@ -308,6 +308,8 @@ class UucpMark final : public Mark {
     if (file.content.kind == UucpContent::Kind::pid) holder = holder_of(file.content.pid);
     const std::string means = "UUCP lock file " + path_of(name);
     if (file.content.kind == UucpContent::Kind::pid) return busy(subject, std::move(holder), means);
+    if (file.errnum == EACCES)
+      return busy(subject, std::move(holder), means, "it cannot be read: root can see whether its process lives");
     return busy(subject, std::move(holder), means, "it names no process: remove it if nothing uses the device");
   }
 

@@ -130,6 +130,11 @@ void examine_uucp_file(const base::Places& places, const std::string& path, Find
                     removable ? "; the next claim takes it over, programs that only look for the file are refused"
                               : fmt::format("; only {} or root may remove it", base::user_name(file->uid))),
         remedy);
+  } else if (file->errnum != 0 && file->errnum != ELOOP && file->errnum != ENXIO) {  // no link and no socket
+    add(findings, "unread_lock_file", Weight::note,
+        fmt::format("{} of user {} cannot be read: {}; it counts as taken", base::printable(path),
+                    base::user_name(file->uid), base::errno_text(file->errnum)),
+        "run as root to see whether its process lives");
   } else if (file->content.kind == convention::UucpContent::Kind::garbage) {
     add(findings, "garbled_lock_file", Weight::problem,
         fmt::format("{} of user {} names no process, so it counts as taken for ever", base::printable(path),

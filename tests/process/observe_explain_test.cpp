@@ -216,6 +216,15 @@ TEST_F(Doctor, garbled_lock_file_is_a_problem_and_reaches_no_terminal) {
   EXPECT_TRUE(std::ranges::all_of(text, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); })) << text;
 }
 
+TEST_F(Doctor, lock_file_that_cannot_be_read_is_not_called_garbled) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to make a file that another user cannot read";
+  write_lock_file("LCK..ttyS99", std::to_string(::getpid()) + "\n");
+  ASSERT_EQ(::chmod((places_.lock_dir + "/LCK..ttyS99").c_str(), 0600), 0);
+  const std::string text = as_nobody([&] { return to_text(examine(places_)); });
+  EXPECT_THAT(text, HasSubstr("LCK..ttyS99 of user root cannot be read: Permission denied"));
+  EXPECT_THAT(text, Not(HasSubstr("rm ")));
+}
+
 TEST_F(Doctor, planted_link_in_place_of_our_lock_file_is_a_problem) {
   ASSERT_EQ(::symlink("/etc/passwd", (places_.lock_dir + "/holdfast-c4:99").c_str()), 0);
   EXPECT_EQ(finding("own_lock_file").weight, Weight::problem);
