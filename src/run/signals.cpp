@@ -24,6 +24,8 @@ Care care_for(const signalfd_siginfo& signal) {
     case SIGCONT:
       return Care::go_on;
     default:
+      // A write of ours beyond RLIMIT_FSIZE: SIGXFSZ looks as if we had sent it (fs/read_write.c, send_sig()).
+      if (static_cast<pid_t>(signal.ssi_pid) == ::getpid()) return Care::ignore;
       // siginfo_t's si_code: greater than zero when the kernel sent it (sigaction(2)).
       return signal.ssi_code > 0 ? Care::ignore : Care::pass_on;
   }

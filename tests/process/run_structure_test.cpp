@@ -5,6 +5,7 @@
 
 #include <holdfast/claim.hpp>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 namespace holdfast::run_test {
@@ -128,6 +129,15 @@ TEST(Run, ends_when_its_turn_comes_although_the_command_was_killed_while_it_wait
   ASSERT_TRUE(has_ended(command));
   held->release();
   EXPECT_EQ(run.wait(), 128 + SIGKILL);
+}
+
+TEST(Run, a_file_size_limit_costs_the_lock_files_not_the_command) {
+  const Pty pty;
+  Process run{run_arguments({pty.path()}, {"true"}), [] {
+                constexpr rlimit kNothing{0, 0};
+                ::setrlimit(RLIMIT_FSIZE, &kNothing);
+              }};
+  EXPECT_EQ(run.wait(), 0);
 }
 
 TEST(Run, holds_several_devices_at_once) {
