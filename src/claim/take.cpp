@@ -199,7 +199,8 @@ Result<Holding> take_or_wait(Taking& taking, const Options& options) {
   if (first.error().kind != Obstacle::Kind::busy || !options.wait.waits())
     return std::unexpected(std::move(first.error().error));
   Error last = std::move(first.error().error);
-  Waiter waiter{taking.terms(), taking.devices()};
+  const SignalsHeldBack signals{options.on_signal};
+  Waiter waiter{taking.terms(), taking.devices(), signals};
   while (true) {
     switch (waiter.wait(taking.blocked_by(), taking.blocked_node(), options.wait, options.on_signal)) {
       case Waiter::Woken::event:

@@ -30,8 +30,26 @@ constexpr auto kApart = 100ms;
 
 }  // namespace
 
-Waiter::Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices)
-    : terms_{terms}, devices_{devices}, inotify_{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)}, last_try_{Clock::now()} {
+SignalsHeldBack::SignalsHeldBack(OnSignal on_signal) : held_{on_signal == OnSignal::give_up} {
+  if (!held_) return;
+  sigset_t all;
+  ::sigfillset(&all);
+  // Faults of our own making are not to be put off (signal(7): blocking them ends the process without a handler).
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) ::sigdelset(&all, fault);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before_);
+}
+
+SignalsHeldBack::~SignalsHeldBack() {
+  if (held_) ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+Waiter::Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices,
+               const SignalsHeldBack& signals)
+    : terms_{terms},
+      devices_{devices},
+      signals_{signals},
+      inotify_{::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)},
+      last_try_{Clock::now()} {
   for (const device::Device& device : devices) {
     slots_.push_back(
         {device.node.id, convention::WaiterSlot::enter(convention::proxy_path(device.node.id, terms.places), terms)});
@@ -93,7 +111,7 @@ Waiter::Woken Waiter::sleep(Clock::time_point until, Events events, const Limits
     const timespec timeout{static_cast<time_t>(nanoseconds / 1'000'000'000),
                            static_cast<long>(nanoseconds % 1'000'000'000)};
     pollfd heard{inotify_.get(), POLLIN, 0};
-    const int answer = ::ppoll(&heard, events == Events::end_it && inotify_ ? 1 : 0, &timeout, nullptr);
+    const int answer = ::ppoll(&heard, events == Events::end_it && inotify_ ? 1 : 0, &timeout, signals_.in_sleep());
     if (answer < 0 && errno == EINTR && limits.on_signal == OnSignal::give_up) return Woken::signal;
     if (answer > 0) return Woken::event;
   }

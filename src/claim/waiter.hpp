@@ -13,6 +13,8 @@
 
 #include <holdfast/options.hpp>
 
+#include <signal.h>
+
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -20,9 +22,25 @@
 
 namespace holdfast::claiming {
 
+/// Holds back the thread's signals while one is looking and trying, so that they arrive in the sleep between and end
+/// it: one that came in the middle of an attempt would otherwise be handled and forgotten (ppoll(2), "race").
+class SignalsHeldBack {
+ public:
+  explicit SignalsHeldBack(OnSignal on_signal);
+  SignalsHeldBack(const SignalsHeldBack&) = delete;
+  SignalsHeldBack& operator=(const SignalsHeldBack&) = delete;
+  ~SignalsHeldBack();
+  /// The caller's mask for the sleep; nullptr when nothing is held back.
+  [[nodiscard]] const sigset_t* in_sleep() const { return held_ ? &before_ : nullptr; }
+
+ private:
+  bool held_ = false;
+  sigset_t before_{};
+};
+
 class Waiter {
  public:
-  Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices);
+  Waiter(const convention::Terms& terms, const std::vector<device::Device>& devices, const SignalsHeldBack& signals);
 
   enum class Woken : std::uint8_t {
     try_again,
@@ -62,6 +80,7 @@ class Waiter {
 
   convention::Terms terms_;
   const std::vector<device::Device>& devices_;
+  const SignalsHeldBack& signals_;
   base::UniqueFd inotify_;
   std::vector<Slot> slots_;
   std::vector<std::string> watched_;

@@ -56,7 +56,10 @@ int UnnamedFile::link_as(const std::string& name) const {
   const std::string source = temporary_.empty() ? fmt::format("/proc/self/fd/{}", fd_.get()) : temporary_;
   const int source_directory = temporary_.empty() ? AT_FDCWD : directory_;
   const int flags = temporary_.empty() ? AT_SYMLINK_FOLLOW : 0;
-  return ::linkat(source_directory, source.c_str(), directory_, name.c_str(), flags) == 0 ? 0 : errno;
+  if (::linkat(source_directory, source.c_str(), directory_, name.c_str(), flags) == 0) return 0;
+  if (errno != ENOENT || !temporary_.empty()) return errno;
+  // No /proc here.
+  return ::linkat(fd_.get(), "", directory_, name.c_str(), AT_EMPTY_PATH) == 0 ? 0 : errno;
 }
 
 base::UniqueFd UnnamedFile::take_descriptor() { return std::move(fd_); }
