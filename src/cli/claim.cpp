@@ -38,13 +38,6 @@ void catch_ending_signals() {
   }
 }
 
-// Ends as the signal would have ended us, so that the caller's shell sees it.
-int die_of(int number) {
-  ::signal(number, SIG_DFL);
-  ::raise(number);
-  return kExitSignalled + number;
-}
-
 bool input_can_end() {
   struct stat file{};
   if (::fstat(STDIN_FILENO, &file) != 0) return false;
@@ -88,14 +81,12 @@ int claim_command(const CommandLine& line) {
   auto words = claim_words(line);
   if (!words) return fail_usage("claim", words.error());
 
-  catch_ending_signals();
-  words->options.on_signal = OnSignal::give_up;
+  words->options.on_signal = OnSignal::give_up;  // the library then lets signals in only while nothing is held
   Result<Claim> claimed =
       attempt_and_tell(*words, [&line](const Options& options) { return holdfast::claim(line.operands, options); });
-  if (!claimed) {
-    if (claimed.error().code == errc::interrupted && ended_by != 0) return die_of(ended_by);
-    return fail(claimed.error(), words->refused_status);
-  }
+  if (!claimed) return fail(claimed.error(), words->refused_status);
+  // Not before: until here a signal simply kills us. A handler that ran just before the wait began would be forgotten.
+  catch_ending_signals();
   if (words->verbose) tell(*claimed);
   print("claimed");
   for (const std::string& device : line.operands) print(" " + base::printable(device));
