@@ -274,6 +274,9 @@ TEST(Front, a_command_finds_closed_descriptors_closed) {
 }
 
 TEST(Front, without_descriptors_left_it_says_so_and_takes_nothing) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "missing: a statically linked command: the sanitizers' needs descriptors to be loaded at all";
+#endif
   const Pty pty;
   // Another test's killed holder may have left its files under this number.
   const auto before = testing_support::lock_files_of(pty.path());
