@@ -5,6 +5,7 @@
 // Nobody gets in here, so nothing is written to the port: it may be a console. The programs run as nobody on a node of
 // their own, since the flag follows the device number and not the node.
 #include "interop/serial_programs.hpp"
+#include "process/support/devices.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -48,6 +49,7 @@ class RealPort : public testing::TestWithParam<SerialProgram> {
   }
   void TearDown() override { kill_strays(); }
 
+  testing_support::TurnAtThePort turn_;
   Scratch scratch_;
   std::string node_;
 };

@@ -267,7 +267,9 @@ constexpr double kMostPercent = 0.1;
 #endif
 
 void expect_idle(const std::string& device, int count) {
-  const double percent = busiest(device, count);
+  double percent = busiest(device, count);
+  // The clock of a process counts interrupts too, which are others' work: a busy waiter is busy every time.
+  for (int again = 0; again < 2 && percent >= kMostPercent; ++again) percent = busiest(device, count);
   EXPECT_GE(percent, 0) << "a waiter got the device";
   EXPECT_LT(percent, kMostPercent);
 }

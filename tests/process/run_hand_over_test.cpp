@@ -366,6 +366,7 @@ TEST(HandOver, works_without_any_privilege) {
 
 TEST(HandOver, a_terminal_closed_by_our_tiocexcl_opens_for_an_unprivileged_command_alone) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  const testing_support::TurnAtThePort turn;
   UniqueFd probe{::open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
   if (!probe) GTEST_SKIP() << "no serial port ttyS0";
   struct stat before{};
@@ -397,6 +398,7 @@ TEST(HandOver, a_terminal_closed_by_our_tiocexcl_opens_for_an_unprivileged_comma
 }
 
 TEST(HandOver, tiocexcl_is_the_commands_to_set_and_clear_but_ours_stays) {
+  const testing_support::TurnAtThePort turn;
   const UniqueFd probe{::open("/dev/ttyS0", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
   if (!probe) GTEST_SKIP() << "no serial port ttyS0";
   int busy = 0;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -75,6 +76,11 @@ LoopDevice::~LoopDevice() {
   if (path_.empty()) return;
   const UniqueFd loop{::open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
   if (loop) ::ioctl(loop.get(), LOOP_CLR_FD, 0);
+}
+
+TurnAtThePort::TurnAtThePort() : turn_{::open("/tmp/holdfast-test-turn", O_RDWR | O_CREAT | O_CLOEXEC, 0600)} {
+  while (turn_ && ::flock(turn_.get(), LOCK_EX) != 0 && errno == EINTR) {
+  }
 }
 
 TemporaryDirectory::TemporaryDirectory() : path_{"/tmp/holdfast-test-XXXXXX"} {

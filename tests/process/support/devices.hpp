@@ -36,6 +36,15 @@ class LoopDevice {
   std::string missing_;
 };
 
+/// The machine has one real port, ttyS0, and tests run side by side: whoever uses it waits for his turn.
+class TurnAtThePort {
+ public:
+  TurnAtThePort();
+
+ private:
+  base::UniqueFd turn_;
+};
+
 /// A directory that goes with the object.
 class TemporaryDirectory {
  public:
