@@ -137,6 +137,11 @@ std::string label_of(Reader& reader, const UdevRecord& record, std::string_view 
   } else if (model.empty() && dir.find("/mmc_host/") != std::string_view::npos) {
     model = reader.attribute(dir, "device/name");
     serial = reader.attribute(dir, "device/serial");
+  } else if (model.empty() && dir.find("/virtio") != std::string_view::npos &&
+             dir.find("/block/") != std::string_view::npos) {
+    // A partition lies in its disk's directory (drivers/block/virtio_blk.c, serial_show()).
+    serial = reader.attribute(dir, "serial");
+    if (serial.empty()) serial = reader.attribute(parent_of(dir), "serial");
   }
   std::string label = std::move(vendor);
   if (!model.empty()) label.append(label.empty() ? "" : " ").append(model);
@@ -170,10 +175,10 @@ Result<Device> describe(int fd, Node node, std::string_view given, const base::P
   settle_path(device.node, fd, given, event.devname.empty() ? std::string{} : places.dev + "/" + event.devname, places);
   UdevRecord record = udev_record(reader, device.node, device.family, places);
   if (!dir.empty()) {
-    device.unit = unit_of(dir, device.family);
+    device.unit = unit_of(reader, dir, device.family);
     device.scsi = ancestry(dir).address;
     device.label = label_of(reader, record, dir);
-    device.siblings = siblings_of(reader, dir, device.family, places);
+    device.siblings = siblings_of(reader, dir, device.unit, device.family, places);
   }
   device.links = std::move(record.links);
   device.stable_name = stable_name(device.links);

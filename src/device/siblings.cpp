@@ -107,7 +107,10 @@ void Neighbourhood::of_function(const std::string& dir, Family family) {
     case Family::input: {
       // A receiver for several devices is a HID device with others inside: each is a function of its own.
       const std::string_view shared = names.hid.empty() ? parent_of(dir) : names.hid;
-      walk(std::string{shared}, Relation::same_function, is_hid_device_name, kDeepest);
+      // "mice" hears all mice and belongs to none: it lies beside the input devices, not in one
+      // (drivers/input/mousedev.c).
+      if (!names.hid.empty() || is_input_device_name(name_of(shared)))
+        walk(std::string{shared}, Relation::same_function, is_hid_device_name, kDeepest);
       return;
     }
     case Family::video:
@@ -230,18 +233,34 @@ const std::vector<Neighbourhood::Loop>& Neighbourhood::loops() {
 
 }  // namespace
 
-std::string unit_of(const std::string& dir, Family family) {
+std::string unit_of(Reader& reader, const std::string& dir, Family family) {
   const Ancestry names = ancestry(dir);
   for (const std::string_view unit : {names.usb, names.scsi, names.pci})
     if (!unit.empty()) return std::string{unit};
-  return family == Family::partition ? std::string{parent_of(dir)} : dir;
+  switch (family) {
+    case Family::partition:
+      return std::string{parent_of(dir)};
+    case Family::hid:
+    case Family::input:
+    case Family::video:
+    case Family::other: {
+      // On no bus that tells devices apart by name: then what its driver is bound to. Not for terminals, because all
+      // old ports of a board are bound as one device (drivers/tty/serial/8250/8250_platform.c).
+      const std::string_view bound = reader.binding(dir).device;
+      return bound.empty() ? dir : std::string{bound};
+    }
+    default:
+      return dir;
+  }
 }
 
-std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, Family family, const base::Places& places) {
+std::vector<Sibling> siblings_of(Reader& reader, const std::string& dir, const std::string& unit, Family family,
+                                 const base::Places& places) {
   Neighbourhood neighbourhood{reader, dir, places};
   neighbourhood.of_function(dir, family);
   const Ancestry names = ancestry(dir);
-  if (!names.usb.empty() || !names.scsi.empty() || !names.pci.empty()) neighbourhood.of_unit(unit_of(dir, family));
+  const bool on_a_bus = !names.usb.empty() || !names.scsi.empty() || !names.pci.empty();
+  if (on_a_bus || (unit != dir && family != Family::partition)) neighbourhood.of_unit(unit);
   return std::move(neighbourhood).sorted();
 }
 

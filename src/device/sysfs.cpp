@@ -172,13 +172,14 @@ std::string Reader::subsystem(std::string_view dir) {
   return std::string{name_of(link(std::string{dir} + "/subsystem"))};
 }
 
-std::string Reader::driver(std::string_view dir) {
+Binding Reader::binding(std::string_view dir) {
   if (dir.find("/devices/virtual/") != std::string_view::npos) return {};
   if (is_terminal_directory(dir)) dir = parent_of(parent_of(dir));  // neither a class device nor its class has a driver
   for (; name_of(dir) != "devices" && !dir.empty(); dir = parent_of(dir)) {
     const std::string target = link(std::string{dir} + "/driver");
     // Linux 6.5 put two layers of its own between a UART and its device; their drivers ("port", "ctrl") say nothing.
-    if (!target.empty() && target.find("bus/serial-base/") == std::string::npos) return std::string{name_of(target)};
+    if (!target.empty() && target.find("bus/serial-base/") == std::string::npos)
+      return {dir, std::string{name_of(target)}};
   }
   return {};
 }
@@ -190,6 +191,9 @@ bool is_usb_device_name(std::string_view name) {
 }
 
 bool is_usb_root_hub_name(std::string_view name) { return has_shape(name, "usbd"); }
+
+// drivers/input/input.c, input_allocate_device()
+bool is_input_device_name(std::string_view name) { return has_shape(name, "inputd"); }
 
 // bus:vendor:product.instance, each of four digits or more (drivers/hid/hid-core.c); a PCI address has the same shape
 // but is shorter.

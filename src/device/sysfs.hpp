@@ -36,6 +36,12 @@ struct Entry {
   bool directory = false;
 };
 
+/// A device and the driver that the kernel bound to it.
+struct Binding {
+  std::string_view device;  // its directory
+  std::string driver;
+};
+
 /// Reads files, links and directories. What is missing is empty; running out of descriptors or memory is kept in
 /// fault(), because an identity without the siblings that could not be read would be a lie.
 class Reader {
@@ -46,8 +52,9 @@ class Reader {
   [[nodiscard]] std::vector<Entry> entries(const std::string& dir);                  // without dot files, sorted
   [[nodiscard]] Uevent uevent(std::string_view dir);
   [[nodiscard]] std::string subsystem(std::string_view dir);
-  [[nodiscard]] std::string driver(std::string_view dir);  // of the nearest parent that has one
-  void note(int errnum);                                   // remembers it when it means that we ran out of something
+  [[nodiscard]] Binding binding(std::string_view dir);  // of the nearest parent that has a driver; a view into `dir`
+  [[nodiscard]] std::string driver(std::string_view dir) { return binding(dir).driver; }
+  void note(int errnum);  // remembers it when it means that we ran out of something
   [[nodiscard]] int fault() const { return fault_; }
 
  private:
@@ -66,6 +73,7 @@ struct Ancestry {
 
 [[nodiscard]] bool is_usb_device_name(std::string_view name);
 [[nodiscard]] bool is_usb_root_hub_name(std::string_view name);
+[[nodiscard]] bool is_input_device_name(std::string_view name);
 [[nodiscard]] bool is_hid_device_name(std::string_view name);
 
 /// The canonical directory of a device number; empty when sysfs does not know it.

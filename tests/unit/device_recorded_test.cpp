@@ -374,6 +374,24 @@ TEST_F(RecordedHuman, an_input_device_without_hid_covers_all_its_handlers) {
   EXPECT_THAT(covered(tree, found(tree, "input/event1"), Cover::function), ElementsAre("input/js0", "input/event1"));
 }
 
+TEST_F(RecordedHuman, the_node_that_hears_all_mice_is_no_part_of_an_input_device) {
+  const RecordedTree tree{"hid-receiver"};
+  EXPECT_THAT(covered(tree, found(tree, "input/mice"), Cover::unit), ElementsAre("input/mice"));
+  EXPECT_THAT(covered(tree, found(tree, "input/event7"), Cover::unit), ElementsAre("input/event7"));
+}
+
+TEST_F(RecordedVideo, a_camera_on_no_bus_is_the_unit_of_all_that_its_driver_makes) {
+  const RecordedTree tree{"platform-camera"};
+  const Device device = found(tree, "video0");
+  EXPECT_EQ(device.unit, tree.sys("/devices/platform/vivid.0"));
+  EXPECT_EQ(found(tree, "media0").unit, device.unit);
+  EXPECT_THAT(covered(tree, device, Cover::function), ElementsAre("video0", "vbi0", "media0"));
+  for (const char* const node : {"video0", "media0", "cec0", "input/event5"})
+    EXPECT_THAT(covered(tree, found(tree, node), Cover::unit),
+                ElementsAre("input/event5", "video0", "vbi0", "media0", "cec0"))
+        << node;
+}
+
 TEST_F(RecordedVideo, both_video_nodes_of_a_camera_and_its_media_node_are_one_function) {
   const RecordedTree tree{"uvc-camera"};
   const Device device = found(tree, "video0");
