@@ -230,6 +230,7 @@ def make_images(folder):
     if not shutil.which("xorriso") or not shutil.which("sfdisk"):
         raise kernels.Missing("xorriso and sfdisk must be installed")
     must("sfdisk", "--quiet", folder / "table.img", input="label: gpt\nlabel-id: 11111111-2222-3333-4444-555555555555\n"
-         "size=16MiB, name=first\nsize=16MiB, name=second\n")
+         "size=16MiB, name=first, uuid=22222222-3333-4444-5555-666666666666\n"
+         "size=16MiB, name=second, uuid=33333333-4444-5555-6666-777777777777\n")
     (folder / "disc.iso").unlink(missing_ok=True)
-    must("xorriso", "-as", "mkisofs", "-quiet", "-V", "LAB_DISC", "-o", folder / "disc.iso", HERE / "guest")
+    must("xorriso", "-as", "mkisofs", "-quiet", "-V", "LAB_DISC", "--modification-date=2026010203040500", "-o", folder / "disc.iso", HERE / "guest")
