@@ -10,7 +10,7 @@
 namespace holdfast::burner {
 namespace {
 
-constexpr std::uint16_t kProfileDvdPlusRw = 0x001A;  // MMC-6 table 96
+constexpr std::uint16_t kProfileDvdPlusRw = 0x001A;  // MMC-5 table 89
 constexpr std::uint32_t kSpeed = 5540;               // kB/s: DVD at 4x
 constexpr std::uint32_t kBufferBytes = 1U << 20;     // what the drive says its cache has
 
@@ -51,7 +51,7 @@ struct Extent {
   std::uint64_t count;
 };
 
-/// The blocks that a READ, WRITE or VERIFY names: the groups of SPC-3 4.3.2 differ in where the numbers stand.
+/// The blocks that a READ, WRITE or VERIFY names: the groups of commands differ in where the numbers stand.
 Extent extent_of(const Cdb& cdb) {
   switch (cdb[0]) {
     case 0x08:  // READ(6): zero means 256
@@ -70,7 +70,7 @@ Extent extent_of(const Cdb& cdb) {
 
 enum class Phase : std::uint8_t { none, in, out };
 enum class Needs : std::uint8_t {
-  nothing,  // answered even when a unit attention is pending (SPC-3 5.9.7, MMC-6 4.1.6.1)
+  nothing,  // answered even when a unit attention is pending
   no_news,  // reports a pending unit attention first
   medium,   // and a medium in a closed tray
 };
@@ -146,7 +146,7 @@ std::string_view name_of(std::uint8_t opcode) {
   return command == nullptr ? "UNKNOWN" : command->name;
 }
 
-// The mode pages' first values: MMC-5 7.2.3 (read/write error recovery) and 7.5 (write parameters: packet, mode 1).
+// The mode pages' first values: read/write error recovery, and write parameters (MMC-5 7.5): packets of 16 blocks.
 Drive::Drive(Medium* medium, std::string serial)
     : medium_{medium},
       serial_{std::move(serial)},
@@ -181,7 +181,7 @@ Reply Drive::request_sense(const Cdb& cdb, Buffer data) {
 Reply Drive::inquiry(const Cdb& cdb, Buffer data) {
   if ((cdb[1] & 1) != 0) return vital_product_data(cdb, data);
   if (cdb[2] != 0) return failed(Sense::invalid_field);
-  Bytes bytes(96);
+  Bytes bytes(36);
   bytes[0] = 0x05;  // CD/DVD device
   bytes[1] = 0x80;  // removable
   bytes[2] = 0x05;  // SPC-3
@@ -190,8 +190,6 @@ Reply Drive::inquiry(const Cdb& cdb, Buffer data) {
   put_text(bytes, 8, 8, "HOLDFAST");
   put_text(bytes, 16, 16, "LAB DVD+RW");
   put_text(bytes, 32, 4, "1.0");
-  put16(bytes, 58, 0x0300);  // version descriptors: SPC-3,
-  put16(bytes, 60, 0x03A0);  // MMC-5
   return answer(bytes, get16(cdb, 3), data);
 }
 
@@ -220,7 +218,7 @@ Reply Drive::vital_product_data(const Cdb& cdb, Buffer data) {  // SPC-3 7.6
 Reply Drive::mode_sense(const Cdb& cdb, Buffer data) {
   const bool six = cdb[0] == 0x1A;
   const std::uint8_t wanted = cdb[2] & 0x3F;
-  const bool changeable = cdb[2] >> 6 == 1;  // asks for a mask of what MODE SELECT may change (SPC-3 6.9.1)
+  const bool changeable = cdb[2] >> 6 == 1;  // asks for a mask of what MODE SELECT may change
   Bytes bytes(six ? 4 : 8);
   const std::size_t header = bytes.size();
   const auto settable = [&](const auto& page) {
@@ -230,7 +228,7 @@ Reply Drive::mode_sense(const Cdb& cdb, Buffer data) {
   };
   settable(recovery_page_);
   settable(write_page_);
-  if (wanted == 0x2A || wanted == 0x3F) {  // capabilities (MMC-3 5.5.10); every program still reads it
+  if (wanted == 0x2A || wanted == 0x3F) {  // capabilities (MMC-3; gone from later ones, but every program reads it)
     Bytes page(36);
     page[0] = 0x2A;
     page[1] = static_cast<std::uint8_t>(page.size() - 2);
@@ -289,7 +287,7 @@ Reply Drive::prevent_removal(const Cdb& cdb, Buffer) {
   return {};
 }
 
-Reply Drive::read_format_capacities(const Cdb& cdb, Buffer data) {  // MMC-6 6.23
+Reply Drive::read_format_capacities(const Cdb& cdb, Buffer data) {  // MMC-5 6.24
   Bytes bytes(has_medium() ? 20 : 12);
   bytes[3] = static_cast<std::uint8_t>(bytes.size() - 4);
   put32(bytes, 4, blocks());
@@ -331,7 +329,7 @@ Reply Drive::verify(const Cdb& cdb, Buffer) {
   return start + count > blocks() ? failed(Sense::block_out_of_range) : Reply{};
 }
 
-Reply Drive::read_toc(const Cdb& cdb, Buffer data) {  // MMC-6 6.25: one data track, which has the whole medium
+Reply Drive::read_toc(const Cdb& cdb, Buffer data) {  // MMC-5 6.26: one data track, which has the whole medium
   const bool minutes = (cdb[1] & 2) != 0;
   const int format = (cdb[2] & 0xF) != 0 ? cdb[2] & 0xF : cdb[9] >> 6;  // byte 9: where SFF-8020i has it
   if (format > 1) return failed(Sense::invalid_field);
@@ -348,7 +346,7 @@ Reply Drive::read_toc(const Cdb& cdb, Buffer data) {  // MMC-6 6.25: one data tr
   return answer(bytes, get16(cdb, 7), data);
 }
 
-Reply Drive::get_configuration(const Cdb& cdb, Buffer data) {  // MMC-6 5.3 and 6.5
+Reply Drive::get_configuration(const Cdb& cdb, Buffer data) {  // MMC-5 5.3 and 6.6
   constexpr std::uint8_t kPersistent = 2;
   const std::uint8_t current = has_medium() ? 1 : 0;
   const std::uint16_t first = get16(cdb, 2);
@@ -383,7 +381,7 @@ Reply Drive::get_configuration(const Cdb& cdb, Buffer data) {  // MMC-6 5.3 and 
   return answer(bytes, get16(cdb, 7), data);
 }
 
-Reply Drive::get_event_status(const Cdb& cdb, Buffer data) {   // MMC-6 6.6
+Reply Drive::get_event_status(const Cdb& cdb, Buffer data) {   // MMC-5 6.7
   if ((cdb[1] & 1) == 0) return failed(Sense::invalid_field);  // only polled
   constexpr std::uint8_t kMediaClass = 4;
   Bytes bytes{0, 2, 0x80, 1 << kMediaClass};  // none of the classes asked for
@@ -395,7 +393,7 @@ Reply Drive::get_event_status(const Cdb& cdb, Buffer data) {   // MMC-6 6.6
   return answer(bytes, get16(cdb, 7), data);
 }
 
-Reply Drive::read_disc_information(const Cdb& cdb, Buffer data) {  // MMC-6 6.21
+Reply Drive::read_disc_information(const Cdb& cdb, Buffer data) {  // MMC-5 6.22
   if ((cdb[1] & 7) != 0) return failed(Sense::invalid_field);      // only standard information
   Bytes bytes(34);
   put16(bytes, 0, bytes.size() - 2);
@@ -406,7 +404,7 @@ Reply Drive::read_disc_information(const Cdb& cdb, Buffer data) {  // MMC-6 6.21
   return answer(bytes, get16(cdb, 7), data);
 }
 
-Reply Drive::read_track_information(const Cdb& cdb, Buffer data) {  // MMC-6 6.27
+Reply Drive::read_track_information(const Cdb& cdb, Buffer data) {  // MMC-5 6.27
   const std::uint32_t address = get32(cdb, 2);
   const bool by_block = (cdb[1] & 3) == 0;
   if (by_block ? address >= blocks() : address != 1) return failed(Sense::invalid_field);
@@ -428,7 +426,7 @@ Reply Drive::read_buffer_capacity(const Cdb& cdb, Buffer data) {
   return answer(bytes, get16(cdb, 7), data);
 }
 
-Reply Drive::get_performance(const Cdb& cdb, Buffer data) {  // MMC-6 6.7
+Reply Drive::get_performance(const Cdb& cdb, Buffer data) {  // MMC-5 6.8
   const std::uint8_t type = cdb[10];
   Bytes bytes(24);
   put32(bytes, 0, bytes.size() - 4);
@@ -448,7 +446,7 @@ Reply Drive::get_performance(const Cdb& cdb, Buffer data) {  // MMC-6 6.7
   return answer(bytes, 8U + 16U * get16(cdb, 8), data);
 }
 
-Reply Drive::read_disc_structure(const Cdb& cdb, Buffer data) {  // MMC-6 6.22
+Reply Drive::read_disc_structure(const Cdb& cdb, Buffer data) {  // MMC-5 6.23
   if ((cdb[1] & 0xF) != 0) return failed(Sense::invalid_field);  // only those of DVD
   constexpr std::uint32_t kFirstSector = 0x30000;
   Bytes bytes;

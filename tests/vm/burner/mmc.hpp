@@ -3,7 +3,7 @@
 //
 // No emulator has a burner, and a test of device locking needs one that real burn programs accept. The drive here holds
 // a DVD+RW (profile 1Ah): the simplest medium that they all know and that is written with plain random-access WRITE.
-// Nothing in this file makes a system call; the medium is an interface. Clauses are those of MMC-6 and SPC-3.
+// Nothing in this file makes a system call; the medium is an interface. Clauses are those of MMC-5 (r03c) and SPC-3.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@ constexpr std::size_t kBlock = 2048;
 using Cdb = std::array<std::uint8_t, 16>;  // shorter commands are padded with zeros
 using Buffer = std::span<std::uint8_t>;
 
-/// Sense key, additional sense code and its qualifier (SPC-3 4.5.6, MMC-6 annex F), as one number.
+/// Sense key, additional sense code and its qualifier (SPC-3 4.5.6), as one number.
 enum class Sense : std::uint32_t {
   none = 0,
   no_medium = 0x023A00,
@@ -73,7 +73,7 @@ class Drive : public Unit {
 
  private:
   friend struct Command;
-  enum class Event : std::uint8_t { none = 0, new_media = 2, media_removal = 3 };  // MMC-6 table 310
+  enum class Event : std::uint8_t { none = 0, new_media = 2, media_removal = 3 };
   static constexpr std::size_t kRecoveryPage = 12;
   static constexpr std::size_t kWritePage = 52;
 

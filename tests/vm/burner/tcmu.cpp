@@ -188,7 +188,8 @@ void Ring::answer(std::uint8_t* entry) const {
 
   Cdb cdb{};
   const std::uint8_t* sent = map_ + load<std::uint64_t>(entry + kCdbOffset);
-  constexpr std::size_t kLengths[] = {6, 10, 10, 16, 16, 12, 10, 10};  // by the opcode's group (SPC-3 4.3.2)
+  constexpr std::size_t kLengths[] = {6,  10, 10, 16,
+                                      16, 12, 10, 10};  // by the opcode's group, as the kernel's scsi_command_size()
   std::copy_n(sent, kLengths[sent[0] >> 5], cdb.begin());
 
   std::vector<std::uint8_t> data(total);
