@@ -69,6 +69,22 @@ class HF_API Claim {
   ///          index out of range
   [[nodiscard]] Result<int> fd(std::size_t index = 0);
 
+  /// Whether the devices are still there.
+  ///
+  /// A device that is pulled out stays claimed: its locks live on in our descriptors, and most drivers keep its number
+  /// for us. Plugged in again it is another device, to be claimed anew by its stable name; where it got the old number
+  /// back (input devices), that is refused until release().
+  /// \returns gone, naming the device; not_held
+  /// \cost  one lstat(2) a device
+  [[nodiscard]] Result<> check();
+
+  /// A descriptor that poll(2) shows readable when check() may answer otherwise than before. Call check() then.
+  ///
+  /// Borrowed: closed by release(), not to be read. Made on first use: an inotify instance (inotify(7): by default a
+  /// user has 128 of them), which makes release() some 5 ms longer after the devices are free.
+  /// \returns no_resources when the user has no inotify instance left: call check() from time to time then; not_held
+  [[nodiscard]] Result<int> notice_fd();
+
   /// Gives the devices back. Idempotent; cannot fail: what vanished meanwhile is as good as given back.
   /// \cost  the reverse of claim(): a dozen system calls on a terminal
   void release() noexcept;

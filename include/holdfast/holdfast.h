@@ -78,6 +78,15 @@ HF_API int hf_claim_fd(hf_claim *claim, size_t index);
 /* 1 when this process holds the devices through `claim`, else 0. NULL is 0. */
 HF_API int hf_claim_held(const hf_claim *claim);
 
+/* 0 while the devices are there; -1 with ENXIO once one was pulled out. It stays claimed until hf_release(). */
+HF_API int hf_claim_check(hf_claim *claim);
+
+/*
+ * A descriptor that poll(2) shows readable when hf_claim_check() may answer otherwise than before; -1 with errno on
+ * failure, EMFILE when the user has no inotify instance left. Borrowed; do not read from it.
+ */
+HF_API int hf_claim_notice_fd(hf_claim *claim);
+
 /* Exclusive to shared, without a gap. */
 HF_API int hf_claim_downgrade(hf_claim *claim);
 

@@ -138,6 +138,16 @@ int hf_claim_fd(hf_claim* claim, size_t index) {
 
 int hf_claim_held(const hf_claim* claim) { return claim != nullptr && claim->claim.held() ? 1 : 0; }
 
+int hf_claim_check(hf_claim* claim) {
+  return claim == nullptr ? invalid("no claim", nullptr) : answer(claim->claim.check());
+}
+
+int hf_claim_notice_fd(hf_claim* claim) {
+  if (claim == nullptr) return invalid("no claim", nullptr);
+  const auto fd = claim->claim.notice_fd();
+  return fd ? *fd : fail(fd.error(), nullptr);
+}
+
 int hf_claim_downgrade(hf_claim* claim) {
   return claim == nullptr ? invalid("no claim", nullptr) : answer(claim->claim.downgrade());
 }

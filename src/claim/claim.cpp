@@ -77,6 +77,20 @@ Result<int> Claim::fd(std::size_t index) {
   return state_->holding.use_fd(index);
 }
 
+Result<> Claim::check() {
+  if (!held()) return std::unexpected(not_held());
+  const std::lock_guard guard{state_->mutex};
+  if (state_->released) return std::unexpected(not_held());
+  return state_->holding.check();
+}
+
+Result<int> Claim::notice_fd() {
+  if (!held()) return std::unexpected(not_held());
+  const std::lock_guard guard{state_->mutex};
+  if (state_->released) return std::unexpected(not_held());
+  return state_->holding.notice_fd();
+}
+
 Result<> Claim::downgrade() {
   if (!held()) return std::unexpected(not_held());
   const std::lock_guard guard{state_->mutex};

@@ -42,6 +42,7 @@ Holding& Holding::operator=(Holding&& other) noexcept {
   unavailable_ = std::exchange(other.unavailable_, {});
   use_ = std::exchange(other.use_, {});
   waited_with_ = std::move(other.waited_with_);
+  watch_ = std::exchange(other.watch_, std::nullopt);
   mode_ = other.mode_;
   return *this;
 }
@@ -63,6 +64,7 @@ void Holding::give_back() noexcept {
   }
   nodes_.clear();
   waited_with_.reset();
+  watch_.reset();
 }
 
 void Holding::share_with_children() noexcept {
@@ -131,6 +133,28 @@ Result<> Holding::change_mode(Mode mode) {
 Result<> Holding::downgrade() { return mode_ == Mode::shared ? Result<>{} : change_mode(Mode::shared); }
 
 Result<> Holding::upgrade() { return mode_ == Mode::exclusive ? Result<>{} : change_mode(Mode::exclusive); }
+
+Result<> Holding::check() {
+  if (watch_) watch_->forget();
+  for (const device::Device& device : devices_)
+    if (auto there = device::still_there(device.node); !there) return there;
+  return {};
+}
+
+Result<int> Holding::notice_fd() {
+  if (watch_) return watch_->fd();
+  auto watch = Watch::start();
+  if (!watch) return std::unexpected(std::move(watch.error()));
+  for (const device::Device& device : devices_) {
+    const auto held =
+        std::ranges::find(nodes_, device.node.id, [](const HeldNode& node) { return node.subject.node.id; });
+    const bool terminal = device.family == Family::terminal || device.family == Family::pseudo_terminal;
+    if (auto added = watch->add(device.node, terminal && held != nodes_.end() ? held->subject.fd : -1); !added)
+      return std::unexpected(std::move(added.error()));
+  }
+  watch_ = std::move(*watch);
+  return watch_->fd();
+}
 
 Result<int> Holding::use_fd(std::size_t index) {
   if (index >= devices_.size())

@@ -4,11 +4,13 @@
 #pragma once
 
 #include "base/unique_fd.hpp"
+#include "claim/watch.hpp"
 #include "convention/convention.hpp"
 
 #include <holdfast/claim.hpp>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,6 +58,9 @@ class Holding {
   [[nodiscard]] Result<> upgrade();
   /// As Claim::fd().
   [[nodiscard]] Result<int> use_fd(std::size_t index);
+  /// As Claim::check() and Claim::notice_fd().
+  [[nodiscard]] Result<> check();
+  [[nodiscard]] Result<int> notice_fd();
 
  private:
   friend class Taking;
@@ -66,7 +71,9 @@ class Holding {
   std::vector<std::unique_ptr<convention::Mark>> marks_;
   std::vector<MarkReport> unavailable_;
   std::vector<base::ProcessFd> use_;  // per device, opened by use_fd()
-  base::UniqueFd waited_with_;        // slow to close (Waiter::take_events()), so closed when all else is given back
+  // Slow to close (Waiter::take_events()), so closed when all else is given back.
+  base::UniqueFd waited_with_;
+  std::optional<Watch> watch_;
   Mode mode_ = Mode::exclusive;
 };
 

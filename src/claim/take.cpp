@@ -67,12 +67,8 @@ class Taking {
 
   // Whether the devices are still those that were identified: between attempts a cable may have been pulled.
   Result<> still_there() const {
-    for (const Device& device : devices_) {
-      auto now = device::look_at(device.node.path, terms_.places);
-      if (!now || now->id != device.node.id)
-        return std::unexpected(base::failure(
-            errc::gone, fmt::format("{} is gone: another device, or none, has the name", device.given), device.given));
-    }
+    for (const Device& device : devices_)
+      if (auto there = device::still_there(device.node); !there) return there;
     return {};
   }
 

@@ -122,6 +122,7 @@ Waiter::Woken Waiter::wait_for_proxy(const convention::WaiterSlot& slot, const L
   while (!slot.claim_is_free(terms_.mode)) {
     const Woken woken = sleep(Clock::now() + kLook, Events::end_it, limits);
     if (woken == Woken::deadline || woken == Woken::signal) return woken;
+    if (!all_there()) return Woken::try_again;  // the attempt says what is missing
     if (woken == Woken::try_again) continue;
     drain();
     for (const auto pause : kAfterEvent) {
@@ -131,6 +132,11 @@ Waiter::Woken Waiter::wait_for_proxy(const convention::WaiterSlot& slot, const L
     }
   }
   return Woken::try_again;
+}
+
+// A holder keeps its locks on a device that was pulled out, so they say nothing of that.
+bool Waiter::all_there() const {
+  return std::ranges::all_of(devices_, [](const device::Device& one) { return device::still_there(one.node).has_value(); });
 }
 
 // A process's lock file under any of the names. Sharers' files, which are no obstacle to sharers, are left to an
@@ -176,6 +182,7 @@ Waiter::Woken Waiter::wait_for_stranger(Convention convention, const device::Nod
     if (woken == Woken::deadline || woken == Woken::signal) return woken;
     if (const Woken apart = sleep(last_try_ + kApart, Events::ignore, limits); apart != Woken::try_again) return apart;
     last_try_ = Clock::now();
+    if (!all_there()) return Woken::try_again;
     // Only of a close does the kernel tell too early; a lock file is gone when its event comes.
     if (woken != Woken::event || convention == Convention::uucp) continue;
     for (const auto pause : kAfterEvent) {
@@ -183,7 +190,7 @@ Waiter::Woken Waiter::wait_for_stranger(Convention convention, const device::Nod
       if (const Woken paused = sleep(Clock::now() + pause, Events::ignore, limits); paused != Woken::try_again)
         return paused;
     }
-  } while (seen_to_stand(convention, node));
+  } while (all_there() && seen_to_stand(convention, node));
   return Woken::try_again;
 }
 

@@ -77,6 +77,7 @@ class Waiter {
   [[nodiscard]] Woken wait_for_stranger(Convention convention, const device::Node& node, const Limits& limits);
   [[nodiscard]] bool seen_to_stand(Convention convention, const device::Node& node) const;
   [[nodiscard]] bool lock_file_stands(const device::Node& node) const;
+  [[nodiscard]] bool all_there() const;
 
   convention::Terms terms_;
   const std::vector<device::Device>& devices_;

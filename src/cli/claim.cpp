@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// claim.cpp - `holdfast claim`: holds until a signal or the end of input.
+// claim.cpp - `holdfast claim`: holds until a signal, the end of input, or the device's.
 //
 // Standard input is a trap: a shell gives a background job /dev/null or a terminal that it may not read. So an input
 // that is closed or /dev/null counts as none, and a terminal is read only while we are in its foreground.
@@ -53,21 +53,29 @@ bool input_has_ended() {
   return got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN);
 }
 
-void hold() {
+// Until we are told to end, or a device is gone.
+Result<> hold(Claim& claim) {
   sigset_t ending;
   sigset_t before;
   ::sigemptyset(&ending);
   for (const int number : kEnding) ::sigaddset(&ending, number);
   ::sigprocmask(SIG_BLOCK, &ending, &before);  // they are delivered inside ppoll(2) alone, or seen before it
-  pollfd input{.fd = input_can_end() ? STDIN_FILENO : -1, .events = POLLIN, .revents = 0};
-  while (ended_by == 0) {
-    const bool watched = input.fd >= 0 && may_read_input();
-    // A terminal has no event for "you are in the foreground now": look once a second.
-    const timespec* const patience = input.fd >= 0 && ::isatty(STDIN_FILENO) == 1 && !watched ? &kLookAgain : nullptr;
-    const int ready = ::ppoll(&input, watched ? 1 : 0, patience, &before);
-    if (ready > 0 && may_read_input() && input_has_ended()) break;
+  const int notice = claim.notice_fd().value_or(-1);
+  const bool reads_input = input_can_end();
+  Result<> there;
+  while (ended_by == 0 && there) {
+    const bool watched = reads_input && may_read_input();
+    std::array<pollfd, 2> wanted{{{notice, POLLIN, 0}, {watched ? STDIN_FILENO : -1, POLLIN, 0}}};
+    // A terminal has no event for "you are in the foreground now", and we may have got no notice_fd(): look once a
+    // second.
+    const bool look = notice < 0 || (reads_input && ::isatty(STDIN_FILENO) == 1 && !watched);
+    ::ppoll(wanted.data(), wanted.size(), look ? &kLookAgain : nullptr, &before);
+    const auto& [noticed, input] = wanted;
+    if (noticed.revents != 0 || notice < 0) there = claim.check();
+    if (input.revents != 0 && may_read_input() && input_has_ended()) break;
   }
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
+  return there;
 }
 
 void tell(const Claim& claim) {
@@ -92,9 +100,9 @@ int claim_command(const CommandLine& line) {
   for (const std::string& device : line.operands) print(" " + base::printable(device));
   print("\n");
   if (!flush_output()) return kExitSystem;  // whoever waits for the line would wait for ever
-  hold();
+  const Result<> there = hold(*claimed);
   claimed->release();
-  return 0;
+  return there ? 0 : fail(there.error(), words->refused_status);
 }
 
 }  // namespace holdfast::cli

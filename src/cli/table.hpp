@@ -131,10 +131,12 @@ inline constexpr std::array<std::string_view, 4> kRun{
     "locks as a stranger would.",
     "When the supervisor is killed, the command goes on and keeps the claim. When the command is killed, the devices "
     "are free at once."};
-inline constexpr std::array<std::string_view, 2> kClaim{
+inline constexpr std::array<std::string_view, 3> kClaim{
     "Takes the devices and prints a line that begins with \"claimed\" to standard output as soon as it holds them. It "
     "holds until SIGINT, SIGTERM or SIGHUP, or until the end of standard input, and then exits with 0. A standard "
     "input that is closed or /dev/null from the start does not count: shells give it to background jobs.",
+    "When a device is pulled out, it says so, gives everything back and exits with 66; who waits for a device that is "
+    "pulled out ends likewise.",
     "Of -n and -w, and of -x and -s, the last one counts."};
 inline constexpr std::array<std::string_view, 1> kStatus{
     "Shows the named devices, or all that anybody holds: holders and waiters, our own and those by lock files, flock, "

@@ -28,7 +28,15 @@ bool is_terminal(const Subject& subject) {
 
 bool is_block(const Subject& subject) { return subject.node.id.kind == device::Kind::block; }
 
-std::optional<std::string> never_inapplicable(const Subject&) { return std::nullopt; }
+// A node that is not kept open can lose its number to another device while the claim lasts (the minor of a bsg node is
+// free as soon as its drive is pulled out), and our proxy would then keep that one from its users. A claim of such a
+// node covers the neighbour that was asked for here, so the two meet there.
+std::optional<std::string> if_neighbours_suffice(const Subject& subject) {
+  if (subject.relation != Relation::same_function || harmless_to_open(subject.family) ||
+      !harmless_to_open(subject.device->family))
+    return std::nullopt;
+  return "held through the node that was asked for";
+}
 
 std::optional<std::string> unless_optical(const Subject& subject) {
   if (is_optical(subject)) return std::nullopt;
@@ -60,7 +68,7 @@ std::optional<std::string> unless_exclusively_openable(const Subject& subject) {
 
 constexpr std::array<Entry, kConventionCount> kTable{{
     {Convention::proxy, "proxy", "holdfast", "locks LOCK_DIR/holdfast-NUMBER, a record lock held open",
-     "binds holdfast's users only", Phase::before_open, false, never_inapplicable, take_proxy},
+     "binds holdfast's users only", Phase::before_open, false, if_neighbours_suffice, take_proxy},
     {Convention::ddlp, "ddlp", "DDLP lock file",
      "locks /tmp/ddlpb-lock-* for every permissible path of the drive and its number",
      "needs sr and sg nodes of the drive", Phase::before_open, false, unless_optical, take_ddlp},

@@ -129,6 +129,10 @@ struct Device {
 /// Whether the open descriptor is still the node that was identified: gone when not.
 [[nodiscard]] Result<> recheck(int fd, const Node& node);
 
+/// Whether the node's path still leads to it: gone when the device was unplugged, or another one has its name or its
+/// number by now. \cost  one lstat(2)
+[[nodiscard]] Result<> still_there(const Node& node);
+
 /// A node that a claim covers, and why.
 struct Covered {
   Node node;

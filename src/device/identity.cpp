@@ -237,4 +237,11 @@ Result<> recheck(int fd, const Node& node) {
   return no(errc::gone, node.path, "is not the device any more that it was a moment ago");
 }
 
+Result<> still_there(const Node& node) {
+  const auto now = node_at(node.path);
+  if (!now) return no(errc::gone, node.path, "is gone: it was unplugged, or its driver let go of it");
+  if (now->id == node.id && now->inode == node.inode) return {};
+  return no(errc::gone, node.path, "is gone: another device has its name now");
+}
+
 }  // namespace holdfast::device

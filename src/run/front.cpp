@@ -59,6 +59,7 @@ class Front {
     if (auto ready = claim(); !ready) return std::unexpected{std::move(ready.error())};
     command_->go();
     attend();
+    tell_what_is_gone();
     give_back();
     return outcome_;
   }
@@ -288,6 +289,11 @@ class Front {
     keeper_.forget();
     if (auto another = Keeper::start(holding_, supervisor_->listener(), in_hand_, *command_))
       keeper_ = std::move(*another);
+  }
+
+  // The command has met EIO or a hang-up; whoever reads its words may wonder why.
+  void tell_what_is_gone() {
+    if (auto there = holding_.check(); !there) say(there.error().message);
   }
 
   // Before we exit, so that the next program in a script finds the device free.

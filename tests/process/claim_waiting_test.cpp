@@ -36,20 +36,6 @@ std::int64_t now_us() {
       .count();
 }
 
-// Until `count` processes are entered as waiting for the device.
-bool waited_for(const std::string& device, std::size_t count = 1) {
-  const auto identity = device::identify(device);
-  const Stopwatch watch;
-  while (identity && watch.ms() < 10'000) {
-    const auto records = convention::read_proxy(convention::proxy_path(identity->node.id, {}));
-    if (records && static_cast<std::size_t>(std::count_if(records->begin(), records->end(),
-                                                          [](const auto& record) { return record.waiting; })) >= count)
-      return true;
-    ::poll(nullptr, 0, 1);
-  }
-  return false;
-}
-
 // Claims when told, waiting; says the time at which it got it. Releases when told.
 int waiter(Peer& test, const std::string& device, const Options& options = {.wait = Wait::at_most(kPatience)}) {
   while (test.hear() == "claim") {

@@ -2,11 +2,15 @@
 // devices.cpp - see the header.
 #include "process/support/devices.hpp"
 
+#include "process/support/child.hpp"
+
+#include "convention/proxy.hpp"
 #include "convention/uucp.hpp"
 #include "device/device.hpp"
 
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -15,6 +19,7 @@
 #include <unistd.h>
 #include <holdfast/claim.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -105,6 +110,19 @@ std::vector<std::string> lock_files_of(const std::string& path) {
   for (const auto& entry : std::filesystem::directory_iterator{"/run/lock", ignored})
     if (entry.path().filename().string().starts_with(".holdfast-tmp.")) found.push_back(entry.path());
   return found;
+}
+
+bool waited_for(const std::string& device, std::size_t count) {
+  const auto identity = device::identify(device);
+  const Stopwatch watch;
+  while (identity && watch.ms() < 10'000) {
+    const auto records = convention::read_proxy(convention::proxy_path(identity->node.id, {}));
+    if (records && static_cast<std::size_t>(std::count_if(records->begin(), records->end(),
+                                                          [](const auto& record) { return record.waiting; })) >= count)
+      return true;
+    ::poll(nullptr, 0, 1);
+  }
+  return false;
 }
 
 std::string private_lock_directory(const std::string& options) {

@@ -63,6 +63,9 @@ class TemporaryDirectory {
 /// our proxy file excepted, which stays for ever.
 [[nodiscard]] std::vector<std::string> lock_files_of(const std::string& device);
 
+/// Waits until `count` processes are entered as waiting for the device. False after ten seconds.
+[[nodiscard]] bool waited_for(const std::string& device, std::size_t count = 1);
+
 /// Gives the calling process a mount namespace of its own with an empty tmpfs on /run/lock, mounted with `options`
 /// ("size=64k,nr_inodes=4"). Empty when done, else what is missing: skip the test then. Call it in a child.
 [[nodiscard]] std::string private_lock_directory(const std::string& options = "mode=1777");
