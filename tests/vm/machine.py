@@ -34,8 +34,9 @@ class Failed(Exception):
 
 
 class Machine:
-    def __init__(self, name, kernel_name):
+    def __init__(self, name, kernel_name, bare=False, module=""):
         self.name, self.kernel_name = name, kernel_name
+        self.words = {"devices": "no" if bare else "yes", "module": module}
         self.folder = kernels.ROOT / "build" / "lab" / f"{name}-{kernel_name.replace('/', '_')}"
 
     # -- its life
@@ -99,7 +100,7 @@ class Machine:
             (self.folder / name).unlink(missing_ok=True)
         kernels.write_initramfs(kernel, self.folder / "initramfs")
         make_images(self.folder)
-        words = {"start": HERE / "guest" / "start", "modules": kernel.modules if kernel.modules.parts[1] not in ("lib", "usr") else "", **words}
+        words = {"start": HERE / "guest" / "start", "modules": kernel.modules if kernel.modules.parts[1] not in ("lib", "usr") else "", **self.words, **words}
         command = [
             EMULATOR, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(kernel.image), "-initrd", str(self.folder / "initramfs"), "-append",
@@ -111,7 +112,8 @@ class Machine:
             # QEMU's monitor has a port inside, so that a test can pull a plug by itself.
             "-chardev", f"socket,id=inner,path={self.folder}/monitor,server=on,wait=off", "-device", "virtserialport,chardev=inner,name=monitor",
             "-chardev", f"socket,id=outer,path={self.folder}/monitor", "-mon", "chardev=outer,mode=control"]
-        command += device_options(self.folder)
+        if self.words["devices"] == "yes":
+            command += device_options(self.folder)
         if foreground:
             subprocess.run(command, cwd=self.folder)
             return
