@@ -54,6 +54,7 @@ class Taking {
       if (entry.phase == Phase::before_open)
         if (auto obstacle = take_everywhere(entry, holding)) return std::unexpected(std::move(*obstacle));
     if (options_.opening == Opening::allowed) {
+      if (auto obstacle = knock_at_drives(holding)) return std::unexpected(std::move(*obstacle));
       for (HeldNode& node : holding.nodes_)
         if (auto obstacle = open(node, holding)) return std::unexpected(std::move(*obstacle));
       for (const Entry& entry : convention::table())
@@ -110,27 +111,48 @@ class Taking {
     std::ranges::sort(holding.nodes_, {}, [](const HeldNode& node) { return node.subject.node.id; });
   }
 
+  // An optical drive that another program has with O_EXCL alone must not hear of us: a command sent to it may spoil
+  // what it burns. Opening sg sends none, and O_EXCL on sr is refused before the driver is asked (block/bdev.c,
+  // bd_prepare_to_claim()), but a plain open of sr asks the drive for its medium (drivers/scsi/sr.c, sr_block_open()).
+  std::optional<Obstacle> knock_at_drives(Holding& holding) {
+    for (HeldNode& node : holding.nodes_)
+      if (node.subject.family == Family::scsi_generic)
+        if (auto obstacle = open(node, holding)) return obstacle;
+    const Entry& o_excl = convention::entry(Convention::o_excl);
+    for (HeldNode& node : holding.nodes_)
+      if (node.subject.family == Family::optical)
+        if (auto obstacle = take_one(o_excl, node, holding)) return obstacle;
+    return std::nullopt;
+  }
+
   // nullopt: taken, not applicable or not available. Otherwise why the claim fails.
   std::optional<Obstacle> take_everywhere(const Entry& entry, Holding& holding) {
-    if (!options_.conventions.contains(entry.id)) return std::nullopt;
     for (HeldNode& node : holding.nodes_) {
-      if (node.covered || entry.inapplicable(node.subject)) continue;
-      const bool needs_fd = entry.phase == Phase::opened && !opens_by_itself(entry.id, node.subject.family);
-      if (needs_fd && node.subject.fd < 0) continue;
-      auto taken = entry.take(node.subject, terms_);
-      if (taken) {
-        node.covered = (*taken)->view().covered;
-        holding.marks_.push_back(std::move(*taken));
-        continue;
-      }
-      if (taken.error().kind != Obstacle::Kind::unavailable) {
-        blocked_by_ = entry.id;
-        blocked_node_ = node.subject.node;
-        return std::move(taken.error());
-      }
-      holding.unavailable_.push_back(
-          {node.subject.node.path, entry.id, MarkReport::State::not_available, taken.error().error.message});
+      const bool taken_before = entry.id == Convention::o_excl && node.subject.family == Family::optical;
+      if (taken_before) continue;
+      if (auto obstacle = take_one(entry, node, holding)) return obstacle;
     }
+    return std::nullopt;
+  }
+
+  std::optional<Obstacle> take_one(const Entry& entry, HeldNode& node, Holding& holding) {
+    if (!options_.conventions.contains(entry.id)) return std::nullopt;
+    if (node.covered || entry.inapplicable(node.subject)) return std::nullopt;
+    const bool needs_fd = entry.phase == Phase::opened && !opens_by_itself(entry.id, node.subject.family);
+    if (needs_fd && node.subject.fd < 0) return std::nullopt;
+    auto taken = entry.take(node.subject, terms_);
+    if (taken) {
+      node.covered = (*taken)->view().covered;
+      holding.marks_.push_back(std::move(*taken));
+      return std::nullopt;
+    }
+    if (taken.error().kind != Obstacle::Kind::unavailable) {
+      blocked_by_ = entry.id;
+      blocked_node_ = node.subject.node;
+      return std::move(taken.error());
+    }
+    holding.unavailable_.push_back(
+        {node.subject.node.path, entry.id, MarkReport::State::not_available, taken.error().error.message});
     return std::nullopt;
   }
 
@@ -144,7 +166,7 @@ class Taking {
     };
     const bool sg_excl =
         node.subject.family == Family::scsi_generic && options_.mode == Mode::exclusive && wants(Convention::o_excl);
-    if (node.covered ||
+    if (node.covered || node.file ||
         !(wants(Convention::flock) || wants(Convention::posix) || wants(Convention::tiocexcl) || sg_excl))
       return std::nullopt;
     auto opened =

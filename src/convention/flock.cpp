@@ -18,14 +18,6 @@ namespace {
 
 int operation(Mode mode) { return (mode == Mode::exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB; }
 
-// udevd takes LOCK_SH on a disk for some milliseconds whenever it probes it; it gives way by itself.
-constexpr int kUdevTries = 50;
-constexpr int kUdevPauseMs = 20;
-
-bool is_udev(const Holder& holder) {
-  return holder.command == "systemd-udevd" || holder.command == "(udev-worker)" || holder.command == "udevadm";
-}
-
 // Takes the lock; an Obstacle names whoever has it.
 std::optional<Obstacle> lock(int fd, const device::Node& node, const Subject& subject, Mode mode,
                              const base::Places& places) {

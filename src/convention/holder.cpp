@@ -151,4 +151,9 @@ Holder find_opener(const device::Node& node, const base::Places& places) {
   return found > 0 ? holder_of(found) : Holder{};
 }
 
+bool is_udev(const Holder& holder) {
+  return holder.command == "systemd-udevd" || holder.command == "(udev-worker)" || holder.command == "udevadm" ||
+         holder.command == "cdrom_id";
+}
+
 }  // namespace holdfast::convention

@@ -29,4 +29,10 @@ enum class LockKind : std::uint8_t { flock, record };
 /// A process other than this one that has the device open, or the kernel's use of a disk ("mounted on /boot").
 [[nodiscard]] Holder find_opener(const device::Node& node, const base::Places& places);
 
+/// udevd takes a disk for some milliseconds whenever it probes it (LOCK_SH; O_EXCL on a drive, by cdrom_id), and gives
+/// way by itself: whoever meets it tries again so often.
+inline constexpr int kUdevTries = 50;
+inline constexpr int kUdevPauseMs = 20;
+[[nodiscard]] bool is_udev(const Holder& holder);
+
 }  // namespace holdfast::convention

@@ -6,6 +6,7 @@
 #include "convention/holder.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include <cerrno>
 
@@ -53,9 +54,15 @@ class ExclMark final : public Mark {
   static std::expected<base::ProcessFd, Obstacle> open_exclusively(const Subject& subject) {
     // Its own description: a hand-over must be able to close it without losing the flock beside it. O_RDONLY is enough,
     // and closing a writable one would make udev probe the disk.
-    base::ProcessFd fd = base::ProcessFd::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY);
+    base::ProcessFd fd;
+    for (int attempt = 0;; ++attempt) {
+      fd = base::ProcessFd::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY);
+      if (fd || errno != EBUSY) break;
+      Holder holder = find_opener(subject.node, {});
+      if (!is_udev(holder) || attempt >= kUdevTries) return std::unexpected(busy(subject, std::move(holder), "O_EXCL"));
+      ::poll(nullptr, 0, kUdevPauseMs);
+    }
     if (!fd) {
-      if (errno == EBUSY) return std::unexpected(busy(subject, find_opener(subject.node, {}), "O_EXCL"));
       if (errno == ENOMEDIUM || errno == EACCES || errno == EPERM)
         return std::unexpected(unavailable(subject, base::errno_text(errno)));
       return std::unexpected(faulted(base::fault(errno, "open", subject.node.path)));
