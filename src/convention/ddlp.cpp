@@ -26,6 +26,8 @@ bool is_optical(const Subject& subject) {
   using device::Family;
   if (subject.family == Family::optical) return true;
   if (subject.family != Family::scsi_generic) return false;
+  // SPC-4 table 139: 5 is a CD or DVD device. Its sr node may be missing.
+  if (subject.device->scsi_type == "5") return true;
   return subject.device->family == Family::optical ||
          std::any_of(subject.device->siblings.begin(), subject.device->siblings.end(),
                      [](const device::Sibling& sibling) { return sibling.family == Family::optical; });
@@ -143,7 +145,8 @@ class DdlpMark final : public Mark {
 // progress, or another drive.
 std::optional<Error> incomplete(const Subject& subject) {
   using device::Family;
-  if (subject.relation) return std::nullopt;  // judged once, on the node that was asked for
+  // A unit may have several drives: each is judged when it is asked for itself.
+  if (subject.relation && subject.relation != device::Relation::same_function) return std::nullopt;
   const device::Device& device = *subject.device;
   const auto count = [&](Family family) {
     return (device.family == family ? 1 : 0) +
@@ -151,9 +154,10 @@ std::optional<Error> incomplete(const Subject& subject) {
              return sibling.family == family && sibling.relation == device::Relation::same_function;
            });
   };
-  const std::string_view missing = count(Family::optical) == 0        ? "no sr node: load the module sr_mod"
-                                   : count(Family::scsi_generic) == 0 ? "no sg node: load the module sg (modprobe sg)"
-                                                                      : "";
+  const std::string_view missing = count(Family::optical) == 0 ? "no sr node in /dev: load the module sr_mod"
+                                   : count(Family::scsi_generic) == 0
+                                       ? "no sg node in /dev: load the module sg (modprobe sg)"
+                                       : "";
   if (!missing.empty())
     return base::failure(
         errc::ambiguous,

@@ -109,6 +109,7 @@ struct Device {
   std::vector<std::string> links;  ///< every symbolic link udev keeps for the node, absolute, sorted
   std::string stable_name;         ///< a by-id link, else by-path, else empty
   std::optional<ScsiAddress> scsi;
+  std::string scsi_type;          ///< of an sg or bsg node: peripheral device type in decimal, "5" for an optical drive
   std::vector<Sibling> siblings;  ///< sorted by DeviceId, without the node itself
 };
 

@@ -176,7 +176,11 @@ Result<Device> describe(int fd, Node node, std::string_view given, const base::P
   UdevRecord record = udev_record(reader, device.node, device.family, places);
   if (!dir.empty()) {
     device.unit = unit_of(reader, dir, device.family);
-    device.scsi = ancestry(dir).address;
+    const Ancestry names = ancestry(dir);
+    device.scsi = names.address;
+    // What it is shows in a neighbour's name too, but a neighbour can be missing.
+    if (device.family == Family::scsi_generic || device.subsystem == "bsg")
+      device.scsi_type = reader.attribute(names.scsi, "type");
     device.label = label_of(reader, record, dir);
     device.siblings = siblings_of(reader, dir, device.unit, device.family, places);
   }
