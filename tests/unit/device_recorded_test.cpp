@@ -328,6 +328,7 @@ TEST_F(RecordedScsi, two_optical_drives_each_have_their_own_generic_nodes) {
   const Device second = found(tree, "sg2");
   EXPECT_EQ(second.family, Family::scsi_generic);
   EXPECT_EQ(second.scsi, (ScsiAddress{2, 0, 0, 0}));
+  EXPECT_EQ(second.scsi_type, "5");
   EXPECT_EQ(second.label, "PLDS DVD+-RW DU-8A5LH") << "udev keeps nothing of an sg node";
   EXPECT_THAT(covered(tree, second, Cover::function), ElementsAre("sr1", "sg2", "bsg/2:0:0:0"));
   EXPECT_EQ(covered(tree, found(tree, "sr1"), Cover::function), covered(tree, second, Cover::function));

@@ -617,6 +617,37 @@ TEST(Many, twenty_that_wait_by_all_names_have_it_one_after_the_other) {
   EXPECT_EQ(room->most, 1) << "two had the drive at once";
 }
 
+TEST(Many, twenty_of_which_half_are_other_programs_never_meet_in_the_drive_and_all_get_their_turn) {
+  SharedRoom room;
+  auto all = many([&](int who, const std::string&) -> std::string {
+    // By DDLP alone, nobody opening anything; others start their search at either name.
+    const Options ddlp_alone{.opening = Opening::never, .conventions = {Convention::ddlp}};
+    const Words order = who % 4 == 1 ? Words{"/dev/sr0", "/dev/sg0"} : Words{"/dev/sg0", "/dev/sr0"};
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+    for (int attempt = 0; std::chrono::steady_clock::now() < end; ++attempt) {
+      Claim ours;
+      DdlpProgram theirs;
+      bool got = false;
+      if (who % 2 == 0) {
+        auto claimed = claim(order[static_cast<std::size_t>(attempt) % 2], ddlp_alone);
+        if ((got = claimed.has_value())) ours = std::move(*claimed);
+      } else {
+        got = theirs.lock(order[0]) && theirs.lock(order[1]);
+      }
+      if (got) {
+        room->visit();
+        return "done";
+      }
+      ::poll(nullptr, 0, 1 + who % 7);  // two searches that met go on at different times
+    }
+    return "never";
+  });
+  for (auto& one : all) one->tell("go");
+  for (auto& one : all) EXPECT_EQ(one->hear(std::chrono::seconds{70}), "done");
+  EXPECT_EQ(room->visits, kMany);
+  EXPECT_EQ(room->most, 1) << "two had the drive at once";
+}
+
 TEST(Many, the_count_of_those_inside_can_be_more_than_one) {
   SharedRoom room;
   auto all = many([&](int, const std::string&) -> std::string {
