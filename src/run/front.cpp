@@ -146,6 +146,7 @@ class Front {
     known.command = command_->id();
     known.closed_description = [this](int fd) { keeper_.close_description(fd); };
     known.opened_description = [this](int fd) { keeper_.adopt_description(fd); };
+    known.is_ours = [this](pid_t pid) { return pid == ::getpid() || pid == keeper_.pid(); };
     known.tell = [this](std::string_view line) { tell(line); };
     return known;
   }

@@ -29,6 +29,8 @@ struct Surroundings {
   /// mark.
   std::function<void(int fd)> closed_description;
   std::function<void(int fd)> opened_description;
+  /// Whether a process is one of us who hold the claim.
+  std::function<bool(pid_t pid)> is_ours;
   /// Something happened that --verbose reports.
   std::function<void(std::string_view line)> tell;
 };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // hand_over_opens.cpp - the command opens a node that our O_EXCL or TIOCEXCL closes to it.
 //
-// O_EXCL ends with the last close only, so lending means closing our description, and taking back means opening anew:
+// O_EXCL belongs to an open description and ends with its last close, so the command gets a descriptor of our own
+// description: nobody can get between. When it wants another way of access than ours, we open anew, once, with a moment
+// between two system calls. Where an open of ours would not be the command's own (another user's, one that may take
+// long, one of the disk around our partition), lending means closing our description, and taking back opening anew:
 // between the two there is a window, bridged by the claim's other conventions. The descriptor's number stays (it then
 // leads to /dev/null), so that nobody who remembers it meets a stranger's file.
 //
@@ -10,15 +13,19 @@
 #include "run/hand_over.hpp"
 #include "run/paths.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 
 namespace holdfast::run {
 namespace {
@@ -53,6 +60,9 @@ dev_t disk_of(dev_t device) {
   return found == 2 ? makedev(disk_major, disk_minor) : device;
 }
 
+// What is asked for besides the way of access, and can be changed afterwards (fcntl(2) F_SETFL).
+constexpr int kChangeable = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
+
 class ExclusiveLending final : public Lending {
  public:
   ExclusiveLending(const convention::MarkView& mark, const Surroundings& surroundings)
@@ -60,15 +70,21 @@ class ExclusiveLending final : public Lending {
         node_{mark.node},
         sg_{mark.node.id.kind == device::Kind::character},
         disk_{sg_ ? mark.node.id.rdev() : disk_of(mark.node.id.rdev())},
+        access_{::fcntl(mark.fd, F_GETFL) & O_ACCMODE},
         surroundings_{surroundings} {}
 
   std::optional<Answer> consider(const Question& question, const Caller& caller) override {
+    if (question.call == Call::flock || question.call == Call::fcntl) {
+      drop_what_was_left(question, caller);
+      return std::nullopt;
+    }
     const auto call = open_call(question, caller);
-    if (!call) return std::nullopt;
+    if (!call || (call->flags & O_PATH) != 0) return std::nullopt;
     if (!sg_ && (call->flags & O_EXCL) == 0) return std::nullopt;
     const auto target = target_of(*call, caller);
     if (!target || (sg_ ? !S_ISCHR(target->st_mode) : !S_ISBLK(target->st_mode)) || !meets_ours(target->st_rdev))
       return std::nullopt;
+    if (!lent_ && target->st_rdev == node_.id.rdev() && can_share(*call, caller)) return share(*call);
     if (!lent_) lend();
     not_before_ = Clock::now() + kCallUnderWay;
     // Other marks of the claim may be on the same disk: all of them are asked.
@@ -78,21 +94,15 @@ class ExclusiveLending final : public Lending {
   bool lent() const override { return lent_; }
 
   void take_back(Clock::time_point now) override {
-    if (!lent_ || now < not_before_) return;
-    // The same flags as the claim's (convention/o_excl.cpp, open_node()).
-    const int flags = (sg_ ? O_RDWR : O_RDONLY) | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    const base::UniqueFd opened{::open(node_.path.c_str(), flags)};
-    if (!opened || !device::recheck(opened.get(), node_)) return;
-    if (sg_ && (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 || !lock_whole(opened.get()))) return;
-    if (::dup3(opened.get(), fd_, O_CLOEXEC) < 0) return;
-    surroundings_.opened_description(fd_);
-    lent_ = false;
-    surroundings_.tell("O_EXCL on " + node_.path + " taken back");
+    if (lent_ && now >= not_before_) open_ours();
   }
 
   void refresh() override {
     struct stat status{};
     lent_ = ::fstat(fd_, &status) != 0 || status.st_rdev != node_.id.rdev();
+    // The other one of us may have shared it.
+    shared_ = true;
+    shared_exclusively_ = true;
   }
 
   std::vector<std::string> watched() const override { return {node_.path}; }
@@ -105,27 +115,138 @@ class ExclusiveLending final : public Lending {
     return !sg_ && (disk_of(target) == ours || disk_ == target);
   }
 
-  static bool lock_whole(int fd) {
+  // Whether an open(2) of ours is as good as the command's.
+  bool can_share(const PathCall& call, const Caller& caller) const {
+    // A drive may take its time to close the tray and look at the disc, and we have others to answer. An sg node makes
+    // us wait for nobody: we have it.
+    constexpr unsigned kOptical = 11;
+    if (!sg_ && node_.id.major == kOptical && (call.flags & O_NONBLOCK) == 0) return false;
+    const auto credentials = caller.credentials();
+    return credentials && credentials->uid == ::geteuid() && caller.still_asks();
+  }
+
+  Answer share(const PathCall& call) {
+    const bool exclusive = (call.flags & O_EXCL) != 0;
+    const bool in_use = shared_ && is_elsewhere();
+    // As the kernel would answer one process of the command while another has it.
+    if (in_use && (exclusive || shared_exclusively_)) return Answer::error(EBUSY);
+    if (!in_use) {
+      const int wanted = call.flags & O_ACCMODE;
+      const bool serves = access_ == O_RDWR || access_ == wanted;
+      if (const int error = serves && (call.flags & O_SYNC) == 0 ? reset(call.flags) : open_anew(call.flags);
+          error != 0)
+        return Answer::error(error);
+    }
+    Answer answer;
+    answer.kind = Answer::Kind::descriptor;
+    answer.fd.reset(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
+    if (!answer.fd) return Answer::error(errno);
+    answer.close_on_exec = (call.flags & O_CLOEXEC) != 0;
+    shared_ = true;
+    shared_exclusively_ = exclusive;
+    surroundings_.tell("O_EXCL on " + node_.path + " handed over");
+    return answer;
+  }
+
+  // Our description as if it had just been opened.
+  [[nodiscard]] int reset(int flags) const {
+    if (!sg_) ::lseek(fd_, 0, SEEK_SET);
+    return ::fcntl(fd_, F_SETFL, flags & kChangeable) == 0 ? 0 : errno;
+  }
+
+  // The way of access cannot be changed: for once there is a moment between two system calls of ours.
+  [[nodiscard]] int open_anew(int flags) {
+    lend();
+    const base::UniqueFd opened{::open(
+        node_.path.c_str(), (flags & (kChangeable | O_ACCMODE | O_SYNC | O_DSYNC)) | O_EXCL | O_NOCTTY | O_CLOEXEC)};
+    const int error = errno;
+    if (!opened || !device::recheck(opened.get(), node_) || !adopt(opened.get())) {
+      open_ours();
+      return opened ? ENODEV : error;
+    }
+    access_ = flags & O_ACCMODE;
+    return 0;
+  }
+
+  // The same flags as the claim's (convention/o_excl.cpp, open_node()).
+  void open_ours() {
+    const bool shared = surroundings_.mode == Mode::shared;
+    const int flags = (sg_ ? O_RDWR : access_) | (shared ? 0 : O_EXCL) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    const base::UniqueFd opened{::open(node_.path.c_str(), flags)};
+    if (!opened || !device::recheck(opened.get(), node_)) return;
+    if (sg_ && (::flock(opened.get(), (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 ||
+                !lock_whole(opened.get(), shared ? F_RDLCK : F_WRLCK)))
+      return;
+    if (adopt(opened.get())) surroundings_.tell("O_EXCL on " + node_.path + " taken back");
+  }
+
+  bool adopt(int opened) {
+    if (::dup3(opened, fd_, O_CLOEXEC) < 0) return false;
+    surroundings_.opened_description(fd_);
+    lent_ = false;
+    return true;
+  }
+
+  static bool lock_whole(int fd, short type) {
     struct flock whole{};
-    whole.l_type = F_WRLCK;
+    whole.l_type = type;
     whole.l_whence = SEEK_SET;
     return ::fcntl(fd, F_OFD_SETLK, &whole) == 0;
   }
 
   void lend() {
     const base::UniqueFd nothing{::open("/dev/null", O_RDWR | O_CLOEXEC)};
-    if (!nothing || ::dup3(nothing.get(), fd_, O_CLOEXEC) < 0) return;
+    if (!nothing) return;
+    // The keeper first: the description ends with our own close.
     surroundings_.closed_description(fd_);
+    if (::dup3(nothing.get(), fd_, O_CLOEXEC) < 0) return;
     lent_ = true;
+    shared_ = false;
     surroundings_.tell("O_EXCL on " + node_.path + " handed over");
+  }
+
+  // What the command locked through a description that it shared, and then closed, would have ended with the close had
+  // it been its own. (That of an sg node carries our own locks, which the other hand-overs care for.)
+  void drop_what_was_left(const Question& question, const Caller& caller) {
+    if (!shared_ || lent_ || sg_) return;
+    const auto target = caller.descriptor(question.int_argument(0));
+    if (!target || !S_ISBLK(target->st_mode) || target->st_rdev != node_.id.rdev() || is_elsewhere()) return;
+    ::flock(fd_, LOCK_UN);
+    lock_whole(fd_, F_UNLCK);
+    shared_ = false;
+  }
+
+  // Whether a process that is none of us has our description.
+  bool is_elsewhere() const {
+    const std::unique_ptr<DIR, int (*)(DIR*)> processes{::opendir("/proc"), &::closedir};
+    while (const dirent* const process = processes ? ::readdir(processes.get()) : nullptr) {
+      const auto pid = static_cast<pid_t>(std::strtol(process->d_name, nullptr, 10));
+      if (pid > 0 && !surroundings_.is_ours(pid) && is_in(pid)) return true;
+    }
+    return false;
+  }
+
+  bool is_in(pid_t pid) const {
+    const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
+    const std::unique_ptr<DIR, int (*)(DIR*)> files{::opendir(directory.c_str()), &::closedir};
+    while (const dirent* const file = files ? ::readdir(files.get()) : nullptr) {
+      struct stat status{};
+      if (::fstatat(::dirfd(files.get()), file->d_name, &status, 0) != 0 || status.st_rdev != node_.id.rdev()) continue;
+      const auto fd = static_cast<unsigned long>(std::strtoul(file->d_name, nullptr, 10));
+      if (::syscall(SYS_kcmp, ::getpid(), pid, KCMP_FILE, static_cast<unsigned long>(fd_), fd) == 0) return true;
+    }
+    return false;
   }
 
   int fd_;
   device::Node node_;
   bool sg_;
   dev_t disk_;
+  int access_;
   const Surroundings& surroundings_;
   bool lent_ = false;
+  bool shared_ = false;  // the command has, or had, a descriptor of our description
+  bool shared_exclusively_ = false;
   Clock::time_point not_before_{};
 };
 

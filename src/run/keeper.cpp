@@ -120,6 +120,7 @@ class Keeping {
     known.command = command_id_;
     known.closed_description = [](int) {};
     known.opened_description = [](int) {};
+    known.is_ours = [this](pid_t pid) { return pid == ::getpid() || pid == front_; };
     known.tell = [](std::string_view) {};
     // The standard descriptors are closed; a file of ours under one of their numbers would be asking for trouble.
     for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) fd = ::open("/dev/null", O_RDWR);

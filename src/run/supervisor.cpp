@@ -26,10 +26,11 @@ Supervisor::Supervisor(const claiming::Holding& holding, Listener listener, Surr
     : surroundings_{std::move(surroundings)}, listener_{std::move(listener)} {
   std::vector<convention::MarkView> views;
   for (const auto& mark : holding.marks()) views.push_back(mark->view());
+  // First, because it says when what the command had locked is over.
+  add_open_hand_overs(lendings_, views, surroundings_);
   add_flock_hand_overs(lendings_, views, surroundings_);
   add_record_hand_overs(lendings_, views, surroundings_);
   add_file_hand_overs(lendings_, views, surroundings_);
-  add_open_hand_overs(lendings_, views, surroundings_);
 }
 
 void Supervisor::answer_one() {

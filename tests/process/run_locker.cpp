@@ -42,8 +42,8 @@ bool round_of(std::string_view way, int fd, const char* path) {
   if (way == "flock") return ::flock(fd, LOCK_EX | LOCK_NB) == 0 && ::flock(fd, LOCK_UN) == 0;
   if (way == "ofd") return record_lock(fd, F_OFD_SETLK, F_WRLCK) && record_lock(fd, F_OFD_SETLK, F_UNLCK);
   if (way == "posix") return record_lock(fd, F_SETLK, F_WRLCK) && record_lock(fd, F_SETLK, F_UNLCK);
-  if (way == "o_excl") {
-    const int own = ::open(path, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
+  if (way == "o_excl" || way == "o_excl_write") {
+    const int own = ::open(path, (way == "o_excl" ? O_RDONLY : O_RDWR) | O_EXCL | O_NONBLOCK | O_CLOEXEC);
     return own >= 0 && ::close(own) == 0;
   }
   if (way == "flock_open") {
