@@ -343,7 +343,10 @@ class TerminalLending final : public Lending {
 void add_open_hand_overs(Lendings& to, Views marks, const Surroundings& surroundings) {
   for (const convention::MarkView& mark : marks) {
     if (mark.fd < 0) continue;
-    if (mark.convention == Convention::o_excl) to.push_back(std::make_unique<ExclusiveLending>(mark, surroundings));
+    // A shared claim has no O_EXCL; of an sg node every other opener is in the way of it.
+    const bool in_the_way = surroundings.mode == Mode::exclusive || mark.node.id.kind == device::Kind::character;
+    if (mark.convention == Convention::o_excl && in_the_way)
+      to.push_back(std::make_unique<ExclusiveLending>(mark, surroundings));
     if (mark.convention == Convention::tiocexcl) to.push_back(std::make_unique<TerminalLending>(mark, surroundings));
   }
 }

@@ -287,6 +287,23 @@ TEST(HandOver, o_excl_is_lent_and_comes_back) {
   EXPECT_FALSE(taken());
 }
 
+TEST(HandOver, a_shared_claim_has_no_o_excl_to_lend_and_stays_as_it_is) {
+  const Loop loop;
+  if (!loop) GTEST_SKIP() << "no loop device to be had";
+  Process run{run_arguments(
+      {"-s", loop.path()},
+      {"sh", "-c", RUN_LOCKER " o_excl " + loop.path() + " 1; read a; " RUN_LOCKER " o_excl " + loop.path() + " 1"})};
+  EXPECT_EQ(run.line(), "ready");
+  EXPECT_EQ(counted(run).had, 1);
+  const auto another = [&](const char* mode) { return Process{{"flock", "-n", mode, loop.path(), "true"}}.wait(); };
+  EXPECT_EQ(another("-x"), 1) << "ours is still there";
+  EXPECT_EQ(another("-s"), 0) << "and still shared";
+  run.type("go\n");
+  EXPECT_EQ(run.line(), "ready");
+  EXPECT_EQ(counted(run).had, 1) << "and nobody has taken O_EXCL meanwhile";
+  EXPECT_EQ(run.wait(), 0);
+}
+
 TEST(HandOver, processes_of_the_command_exclude_each_other_by_o_excl) {
   const Loop loop;
   if (!loop) GTEST_SKIP() << "no loop device to be had";
