@@ -51,12 +51,20 @@ class ExclMark final : public Mark {
     return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
   }
 
+  static base::ProcessFd open_as(const Subject& subject, int access) {
+    return base::ProcessFd::open(subject.node.path.c_str(), access | O_EXCL | O_NONBLOCK | O_NOCTTY);
+  }
+
   static std::expected<base::ProcessFd, Obstacle> open_exclusively(const Subject& subject) {
-    // Its own description: a hand-over must be able to close it without losing the flock beside it. O_RDONLY is enough,
-    // and closing a writable one would make udev probe the disk.
+    // Its own description: a hand-over must be able to close it without losing the flock beside it. On a disk O_RDONLY
+    // is enough, and closing a writable one would make udev probe it. On an optical drive a writable one makes the
+    // kernel leave the drive alone, too, which otherwise asks it for events every two seconds (block/bdev.c,
+    // DISK_EVENT_FLAG_BLOCK_ON_EXCL_WRITE).
+    const bool optical = subject.family == device::Family::optical;
     base::ProcessFd fd;
     for (int attempt = 0;; ++attempt) {
-      fd = base::ProcessFd::open(subject.node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY);
+      fd = open_as(subject, optical ? O_RDWR : O_RDONLY);
+      if (!fd && optical && (errno == EACCES || errno == EROFS)) fd = open_as(subject, O_RDONLY);
       if (fd || errno != EBUSY) break;
       Holder holder = find_opener(subject.node, {});
       if (!is_udev(holder) || attempt >= kUdevTries) return std::unexpected(busy(subject, std::move(holder), "O_EXCL"));
