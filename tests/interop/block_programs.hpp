@@ -13,6 +13,7 @@ namespace holdfast::interop {
 /// How a test catches the program while it has the disk.
 enum class Hold : std::uint8_t {
   stopped,  ///< stopped by the test at the call that takes
+  passing,  ///< stopped by the test when it is seen with it
   stays,    ///< by itself, until it is killed
   kernel,   ///< the program ends, the kernel keeps
   opens,    ///< it takes nothing, and has the disk open until it is killed
@@ -23,15 +24,17 @@ struct BlockProgram {
   std::string binary;
   std::string refusal;  ///< what it says when somebody has the disk; " " : nothing, but fails; empty: it does not ask
   Hold hold = Hold::opens;
-  std::string holder;  ///< whom a claim names
-  std::string means;   ///< and by which means; empty: a claim does not see it
+  std::string holder = {};  ///< whom a claim names
+  std::string means = {};   ///< and by which means; empty: a claim does not see it
   Words (*command)(const std::string& device, const Scratch& scratch) = nullptr;
   Words (*staying)(const std::string& device) = nullptr;  ///< for Hold::stays and Hold::opens
   std::string input = {};
   Words (*before)(const std::string& device) = nullptr;  ///< what must be on the disk first
   Taking taking = Taking::exclusive_open;                ///< where it is stopped
   std::string note = {};
-  Words run_options = {};  ///< without which it meets our own mark under run
+  Words run_options = {};   ///< without which it meets our own mark under run
+  int status = 0;           ///< with which it ends when nobody is in its way
+  int refused_status = -1;  ///< and when somebody is; -1: any but 0
 };
 
 [[nodiscard]] const std::vector<BlockProgram>& block_programs();

@@ -84,8 +84,9 @@ std::string comm_of(const std::string& pid) {
   return comm;
 }
 
-void kill_below(pid_t parent) {
+void kill_below(pid_t parent, pid_t spared = -1) {
   for (const pid_t child : children_of(parent)) {
+    if (child == spared) continue;
     kill_below(child);
     ::kill(child, SIGKILL);
   }
@@ -204,10 +205,10 @@ bool eventually(const std::function<bool()>& happened, const std::vector<Program
 
 namespace {
 
-bool is_open_as(pid_t pid, std::int64_t fd, dev_t device) {
+bool is_open_as(pid_t pid, std::int64_t fd, const struct stat& device) {
   struct stat file{};
-  return ::stat(fmt::format("/proc/{}/fd/{}", pid, fd).c_str(), &file) == 0 && S_ISBLK(file.st_mode) &&
-         file.st_rdev == device;
+  return ::stat(fmt::format("/proc/{}/fd/{}", pid, fd).c_str(), &file) == 0 &&
+         (file.st_mode & S_IFMT) == (device.st_mode & S_IFMT) && file.st_rdev == device.st_rdev;
 }
 
 }  // namespace
@@ -226,10 +227,10 @@ bool run_until_it_takes(const std::string& device, Taking by, Program& program) 
     if (at_call && info.op == PTRACE_SYSCALL_INFO_ENTRY) entry = info;
     if (at_call && info.op == PTRACE_SYSCALL_INFO_EXIT && info.exit.is_error == 0) {
       const auto& call = entry.entry;
-      const bool opened = call.nr == SYS_openat && (call.args[2] & O_EXCL) != 0;
+      const bool opened = call.nr == SYS_openat && (by == Taking::open || (call.args[2] & O_EXCL) != 0);
       const bool locked = call.nr == SYS_flock;
       const auto fd = locked ? static_cast<std::int64_t>(call.args[0]) : info.exit.rval;
-      if ((by == Taking::flock ? locked : opened) && is_open_as(pid, fd, node.st_rdev)) return true;
+      if ((by == Taking::flock ? locked : opened) && is_open_as(pid, fd, node)) return true;
     }
     const int signal = at_call || WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
     ::ptrace(PTRACE_SYSCALL, pid, nullptr, signal);
@@ -239,10 +240,12 @@ bool run_until_it_takes(const std::string& device, Taking by, Program& program) 
 
 void adopt_strays() { ::prctl(PR_SET_CHILD_SUBREAPER, 1); }
 
-void kill_strays() {
+void kill_strays(pid_t spared) {
   while (true) {
-    kill_below(::getpid());
-    if (::waitpid(-1, nullptr, 0) < 0 && errno == ECHILD) return;
+    kill_below(::getpid(), spared);
+    const auto left = children_of(::getpid());
+    if (left.empty() || left == std::vector{spared}) return;
+    ::waitpid(left.front() == spared ? left.back() : left.front(), nullptr, 0);
   }
 }
 

@@ -78,14 +78,15 @@ struct Ending {
                               const std::vector<int>& also = {}, std::chrono::milliseconds patience = kPatience);
 
 /// The call by which a program takes a disk.
-enum class Taking : std::uint8_t { exclusive_open, flock };
+enum class Taking : std::uint8_t { exclusive_open, open, flock };
 
 /// Lets a traced program run until it has taken `device` and leaves it stopped just there. False when it ends before.
 [[nodiscard]] bool run_until_it_takes(const std::string& device, Taking by, Program& program);
 
-/// Makes the test process the parent of all that its programs leave behind; kill_strays() then finds them.
+/// Makes the test process the parent of all that its programs leave behind; kill_strays() then finds them. `spared` is
+/// a child that lives on, with its own.
 void adopt_strays();
-void kill_strays();
+void kill_strays(pid_t spared = -1);
 
 /// Whether `name` is in PATH or in the sbin directories.
 [[nodiscard]] bool is_installed(std::string_view name);
