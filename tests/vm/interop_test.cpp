@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+// interop_test.cpp - other people's programs and holdfast on real devices, both ways: what each does when a claim has
+// the device, whether it keeps a claim out, whether it works under run. Each test is a row of docs/interop.md.
+//
+// The optical drive is an emulated burner, which writes down each command that reaches it: so a program that was kept
+// out is one whose commands are not there, whatever it said.
+#include "interop/block_bench.hpp"
+#include "vm/support/burner.hpp"
+#include "vm/support/drive_programs.hpp"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+
+namespace holdfast::vm {
+namespace {
+
+using interop::BlockBench;
+using interop::BlockProgram;
+using interop::Ending;
+using interop::eventually;
+using interop::Hold;
+using interop::holdfast;
+using interop::is_open_exclusively;
+using interop::Program;
+using interop::run_to_the_end;
+using interop::run_with;
+using interop::Stdio;
+using interop::try_claim;
+using interop::User;
+using interop::Words;
+using testing::HasSubstr;
+
+void cell(const std::string& column, const std::string& text) { testing::Test::RecordProperty(column, text); }
+
+std::string all_of(const std::string& file) {
+  std::ifstream in{file, std::ios::binary};
+  return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+std::vector<std::string> names_of(const std::vector<Burner::Command>& commands, std::size_t from) {
+  std::vector<std::string> names;
+  for (std::size_t i = from; i < commands.size(); ++i) names.push_back(commands[i].name);
+  return names;
+}
+
+std::string words_of_refusal(const BlockProgram& program) {
+  const std::string status = program.refused_status < 0 ? "not 0" : std::to_string(program.refused_status);
+  return program.refusal == " " ? "says nothing; status " + status
+                                : fmt::format("`{}`; status {}", program.refusal, status);
+}
+
+// What a program is on one device: the three ways in which it and we can meet.
+class Meeting {
+ public:
+  Meeting(const BlockProgram& program, const std::string& device, pid_t spared = -1) : bench_{program, device, spared} {
+    bench_.prepare();
+  }
+
+  BlockBench& bench() { return bench_; }
+
+  // "yes: O_EXCL". The claim is asked for by each of `names`.
+  std::string keeps_a_claim_out(const std::vector<std::string>& names) {
+    if (!bench_.asks()) return "no";
+    const BlockProgram& program = bench_.program();
+    {
+      const auto one = bench_.hold_by_it();
+      for (const std::string& name : names) {
+        const Ending claim = try_claim(name);
+        EXPECT_EQ(claim.status, 75) << name << ": " << claim.output;
+        EXPECT_THAT(claim.output, HasSubstr(fmt::format("{} is held by {}", bench_.device(), program.holder)));
+        // Stopped in passing, it may have come further or less far.
+        if (program.hold != Hold::passing) {
+          EXPECT_THAT(claim.output, HasSubstr(program.means));
+        }
+      }
+      const Ending status = run_to_the_end(holdfast({"status", bench_.device()}));
+      EXPECT_THAT(status.output, HasSubstr(program.hold == Hold::kernel ? bench_.scratch() / "mnt" : program.holder));
+      if (one) one->kill(SIGKILL);
+    }
+    bench_.unmount();
+    return "yes: " + program.means;
+  }
+
+  // After the end of the program that held it.
+  std::string is_free() {
+    EXPECT_TRUE(eventually([&] { return !is_open_exclusively(bench_.device()); }, {}));
+    const Ending claim = try_claim(bench_.device());
+    EXPECT_EQ(claim.status, 0) << claim.output;
+    return "yes";
+  }
+
+  std::string works_under_run() {
+    const BlockProgram& program = bench_.program();
+    if (!program.run_options.empty()) {
+      const Ending plain = run_to_the_end(run_with(bench_.device(), bench_.command()), program.input);
+      EXPECT_NE(plain.status, program.status) << plain.output;
+    }
+    auto one = bench_.script_under_run();
+    bench_.unmount();
+    EXPECT_EQ(try_claim(bench_.device()).status, 75) << "run still has it";
+    one->type("\n");
+    EXPECT_TRUE(eventually([&] { return one->ended().has_value(); }, {one.get()})) << one->output();
+    if (program.run_options.empty()) return "yes";
+    return fmt::format("no; yes with {}", fmt::join(program.run_options, " "));
+  }
+
+ private:
+  BlockBench bench_;
+};
+
+class Drive : public testing::TestWithParam<DriveProgram> {
+ protected:
+  void SetUp() override {
+    const BlockProgram& program = GetParam().by_sr;
+    if (!interop::is_installed(program.binary)) GTEST_SKIP() << program.binary << " is not installed";
+    testing::Test::RecordProperty("row", program.row);
+    testing::Test::RecordProperty("note", program.note);
+  }
+
+  // The disc of the lab's other drive, with a file system.
+  Burner burner_{0, all_of("/dev/sr0")};
+};
+
+TEST_P(Drive, a_program_on_the_drive_and_a_claim) {
+  std::vector<std::unique_ptr<Meeting>> meetings;
+  meetings.push_back(std::make_unique<Meeting>(GetParam().by_sr, burner_.sr(), burner_.pid()));
+  if (GetParam().by_sg) meetings.push_back(std::make_unique<Meeting>(*GetParam().by_sg, burner_.sg(), burner_.pid()));
+
+  // A claim by the other node, and the program on both nodes at once: some take ten seconds to give up.
+  {
+    auto holder = std::make_unique<Program>(holdfast({"claim", "-n", burner_.sg()}), Stdio::pipes);
+    ASSERT_TRUE(eventually([&] { return holder->has_said("claimed"); }, {holder.get()})) << holder->output();
+    std::vector<std::unique_ptr<Program>> refused;
+    const std::size_t before = burner_.commands().size();
+    for (const auto& meeting : meetings)
+      if (meeting->bench().asks())
+        refused.push_back(std::make_unique<Program>(meeting->bench().command(), Stdio::pipes));
+    std::size_t next = 0;
+    std::string said;
+    for (const auto& meeting : meetings) {
+      if (!meeting->bench().asks()) continue;
+      Program& one = *refused[next++];
+      EXPECT_TRUE(eventually([&] { return one.ended().has_value(); }, {&one})) << one.output();
+      meeting->bench().expect_kept_out({one.ended().value_or(-1), one.output()});
+      const std::string words = words_of_refusal(meeting->bench().program());
+      if (said != words) said += (said.empty() ? "" : "; by sg: ") + words;
+    }
+    const std::vector<std::string> reached = names_of(burner_.commands(), before);
+    if (GetParam().by_sr.means == "flock") {
+      // What locks the node must open it, and then the kernel asks the drive for events (drivers/scsi/sr.c).
+      EXPECT_THAT(reached, testing::Each(testing::AnyOf("GET_EVENT_STATUS_NOTIFICATION", "TEST_UNIT_READY")));
+    } else {
+      EXPECT_THAT(reached, testing::IsEmpty());
+    }
+    for (const auto& meeting : meetings) {
+      if (meeting->bench().asks()) continue;
+      const Ending one = meeting->bench().run_it();
+      EXPECT_EQ(one.status, meeting->bench().program().status) << one.output;
+      EXPECT_GT(burner_.commands().size(), before) << "its commands have reached the drive";
+      said = "does not ask: gets in" + (said.empty() ? "" : "; by sg: " + said);
+    }
+    cell("when_a_claim_has_it", said);
+    holder->end_input();
+    ASSERT_TRUE(eventually([&] { return holder->ended().has_value(); }, {holder.get()}));
+  }
+
+  std::string keeps_out;
+  std::string under_run;
+  for (const auto& meeting : meetings) {
+    SCOPED_TRACE(meeting->bench().device());
+    if (!meeting->bench().program().means.empty() || !meeting->bench().asks()) {
+      const std::string kept = meeting->keeps_a_claim_out({burner_.sr(), burner_.sg()});
+      if (keeps_out != kept) keeps_out += (keeps_out.empty() ? "" : "; by sg: ") + kept;
+      if (meeting->bench().asks()) meeting->is_free();
+    }
+    const std::string ran = meeting->works_under_run();
+    if (under_run != ran) under_run += (under_run.empty() ? "" : "; by sg: ") + ran;
+    cell("free_when_it_ends", meeting->is_free());
+  }
+  cell("keeps_a_claim_out", keeps_out);
+  cell("works_under_run", under_run);
+}
+
+// One node of the burner: "sr" or "sg".
+class Node : public testing::TestWithParam<const char*> {
+ protected:
+  const std::string& node() const { return GetParam() == std::string{"sr"} ? burner_.sr() : burner_.sg(); }
+  Burner burner_;
+};
+
+// How often `run_locker` had what it wanted, of how many tries.
+struct Counted {
+  long had = -1;
+  long tried = -1;
+};
+Counted counted(const Program& locker) {
+  Counted result;
+  const auto at = locker.output().find("ready");
+  if (at != std::string::npos) std::sscanf(locker.output().c_str() + at, "ready %ld %ld", &result.had, &result.tried);
+  return result;
+}
+
+TEST_P(Node, a_stranger_never_gets_in_while_the_command_opens_and_closes_it) {
+  constexpr long kRounds = 40;
+  const std::string locking = fmt::format("{} o_excl_write {} {}", RUN_LOCKER, node(), kRounds);
+  Program command{run_with(burner_.sr(), {"sh", "-c", "echo up >&2; read a; " + locking + "; read a"}), Stdio::pipes};
+  ASSERT_TRUE(eventually([&] { return command.has_said("up\n"); }, {&command})) << command.output();
+  Program stranger{{RUN_LOCKER, "o_excl_write", node(), "0"}, Stdio::pipes};
+  ASSERT_TRUE(eventually([&] { return stranger.has_said("ready"); }, {&stranger}));
+  command.type("go\n");
+  EXPECT_TRUE(eventually([&] { return counted(command).tried >= 0; }, {&command})) << command.output();
+  stranger.end_input();
+  EXPECT_TRUE(eventually([&] { return stranger.ended().has_value(); }, {&stranger}));
+  command.type("end\n");
+  EXPECT_TRUE(eventually([&] { return command.ended().has_value(); }, {&command}));
+  EXPECT_EQ(counted(command).had, kRounds);
+  EXPECT_GT(counted(stranger).tried, 50);
+  EXPECT_EQ(counted(stranger).had, 0);
+}
+
+// A second program in a loop: how often it was refused, and how often it was not.
+class Contender {
+ public:
+  explicit Contender(const Words& command) {
+    Words script{"sh", "-c", R"(while :; do "$@" </dev/null >/dev/null 2>&1; echo "status $?;"; done)", "sh"};
+    script.insert(script.end(), command.begin(), command.end());
+    loop_ = std::make_unique<Program>(script, Stdio::pipes);
+  }
+  Program& loop() { return *loop_; }
+  [[nodiscard]] int times(const std::string& text) const {
+    int count = 0;
+    for (auto at = loop_->output().find(text); at != std::string::npos; at = loop_->output().find(text, at + 1))
+      ++count;
+    return count;
+  }
+  [[nodiscard]] int tried() const { return times("status "); }
+  [[nodiscard]] int had() const { return times("status 0;"); }
+
+ private:
+  std::unique_ptr<Program> loop_;
+};
+
+std::string noise(std::size_t bytes) {
+  std::mt19937 random{4711};
+  std::string text(bytes, '\0');
+  for (char& byte : text) byte = static_cast<char>(random());
+  return text;
+}
+
+constexpr std::size_t kImage = std::size_t{1} << 19;
+constexpr unsigned kRate = 100'000;  // bytes per second: five seconds
+
+// The commands between the first and the last WRITE that are none of cdrskin's.
+std::vector<std::string> intruders_in(const std::vector<Burner::Command>& commands) {
+  const auto is_write = [](const Burner::Command& command) { return command.name.starts_with("WRITE"); };
+  const auto first = std::ranges::find_if(commands, is_write);
+  const auto last = std::find_if(commands.rbegin(), commands.rend(), is_write).base();
+  std::vector<std::string> names;
+  for (auto one = first; one < last; ++one)
+    if (!is_write(*one) && one->name != "READ_BUFFER_CAPACITY") names.push_back(one->name);
+  return names;
+}
+
+class Burning : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!interop::is_installed("cdrskin")) GTEST_SKIP() << "cdrskin is not installed";
+    std::ofstream{image_, std::ios::binary} << noise(kImage);
+  }
+  [[nodiscard]] bool is_writing() const {
+    return std::ranges::any_of(burner_.commands(), [](const auto& one) { return one.name.starts_with("WRITE"); });
+  }
+
+  interop::Scratch scratch_;
+  std::string image_ = scratch_ / "image";
+  Burner burner_{kRate};
+};
+
+class Burn : public Burning, public testing::WithParamInterface<const char*> {};
+
+TEST_P(Burn, under_run_is_whole_while_contenders_hammer_both_nodes) {
+  const std::string back = scratch_ / "back";
+  const std::string node = GetParam() == std::string{"sr"} ? burner_.sr() : burner_.sg();
+  const std::string script = fmt::format(
+      "echo up; read a; cdrskin dev={} fs=0 {}; echo \"burnt: $?\"; dd if={} of={} bs=2048 count={}; read a", node,
+      image_, burner_.sr(), back, kImage / 2048);
+  Program command{run_with(burner_.sr(), {"sh", "-c", script}), Stdio::pipes};
+  ASSERT_TRUE(eventually([&] { return command.has_said("up\n"); }, {&command})) << command.output();
+
+  std::filesystem::create_directory(scratch_ / "mnt");
+  std::vector<std::unique_ptr<Contender>> contenders;
+  for (const std::string& name : {burner_.sr(), burner_.sg()}) {
+    contenders.push_back(std::make_unique<Contender>(Words{"cdrskin", "dev=" + name, "-toc"}));
+    contenders.push_back(std::make_unique<Contender>(Words{"xorriso", "-indev", name, "-toc"}));
+    contenders.push_back(std::make_unique<Contender>(Words{"wodim", "dev=" + name, "-toc"}));
+    contenders.push_back(std::make_unique<Contender>(holdfast({"claim", "-w", "1", name})));
+  }
+  contenders.push_back(std::make_unique<Contender>(Words{"eject", burner_.sr()}));
+  contenders.push_back(
+      std::make_unique<Contender>(Words{"mount", "-t", "iso9660", "-r", burner_.sr(), scratch_ / "mnt"}));
+  contenders.push_back(std::make_unique<Contender>(Words{"smartctl", "-i", burner_.sg()}));
+  std::vector<std::unique_ptr<Program>> tight;
+  for (const std::string& name : {burner_.sr(), burner_.sg()})
+    tight.push_back(std::make_unique<Program>(Words{RUN_LOCKER, "o_excl_write", name, "0"}, Stdio::pipes));
+  ASSERT_TRUE(eventually([&] { return contenders.back()->loop().has_said("status "); }, {&contenders.back()->loop()}));
+
+  command.type("go\n");
+  EXPECT_TRUE(eventually([&] { return command.has_said("burnt: "); }, {&command}, {}, 3 * interop::kPatience));
+  EXPECT_TRUE(command.has_said("burnt: 0\n")) << command.output();
+  EXPECT_TRUE(eventually([&] { return command.has_said(" copied"); }, {&command})) << command.output();
+  for (const auto& one : tight) {
+    one->end_input();
+    EXPECT_TRUE(eventually([&] { return one->ended().has_value(); }, {one.get()}));
+    EXPECT_GT(counted(*one).tried, 100);
+    EXPECT_EQ(counted(*one).had, 0);
+  }
+  for (const auto& one : contenders) {
+    // cdrskin, xorriso and wodim try for eight seconds before they give up.
+    EXPECT_TRUE(eventually([&] { return one->tried() > 0; }, {&one->loop()}));
+    EXPECT_EQ(one->had(), 0) << one->loop().output();
+  }
+  contenders.clear();
+  interop::kill_strays(burner_.pid());
+  EXPECT_THAT(intruders_in(burner_.commands()), testing::IsEmpty());
+  const std::string image = all_of(image_);
+  EXPECT_TRUE(burner_.content(kImage) == image) << "the disc is not what was to be burnt";
+  EXPECT_TRUE(all_of(back) == image) << "what was read back is not what was to be burnt";
+}
+
+// cdrskin alone, by O_EXCL on the node that it was given: the drive's other driver knows nothing of it.
+TEST_F(Burning, without_a_claim_gets_an_intruder_by_the_other_node) {
+  Program command{{"cdrskin", "dev=" + burner_.sr(), "fs=0", image_}, Stdio::pipes};
+  ASSERT_TRUE(eventually([&] { return is_writing(); }, {&command})) << command.output();
+  const Ending intruder = run_to_the_end({"wodim", "dev=" + burner_.sg(), "-toc"});
+  EXPECT_EQ(intruder.status, 0) << intruder.output;
+  EXPECT_TRUE(eventually([&] { return command.ended().has_value(); }, {&command})) << command.output();
+  EXPECT_THAT(intruders_in(burner_.commands()), testing::Contains("INQUIRY"));
+}
+
+const auto kNodes = testing::Values("sr", "sg");
+constexpr auto kNameOfNode = [](const auto& of) { return std::string{of.param}; };
+INSTANTIATE_TEST_SUITE_P(interop, Node, kNodes, kNameOfNode);
+INSTANTIATE_TEST_SUITE_P(interop, Burn, kNodes, kNameOfNode);
+
+INSTANTIATE_TEST_SUITE_P(interop, Drive, testing::ValuesIn(drive_programs()),
+                         [](const auto& row) { return row.param.by_sr.row; });
+
+}  // namespace
+}  // namespace holdfast::vm
