@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+// order.hpp - finding deadlocks that have not happened yet.
+//
+// Locks that play the same role form a class. While a thread takes locks, the validator records which class was taken
+// while which other was held, and says so the first time two orders contradict each other: no thread has to meet the
+// other at the wrong moment for that. The record may live in a file; orders are then compared between processes, and
+// between yesterday's run and today's. The idea, and the rules for readers, are those of the Linux kernel's lockdep.
+//
+// Three ways to build: HOLDFAST_SYNC_ORDER 0 leaves it out of the locks, 1 (the default) compiles it in, switched off
+// until switch_on() or HOLDFAST_ORDER=on in the environment, 2 has it on unless HOLDFAST_ORDER=off.
+//
+// Limits: kMostClasses classes in a graph, kMostHeld locks held by a thread at a time, 8192 orders with a stack (more
+// are kept without), 256 modules with a name. At each it says so once, and then leaves alone what it has no room for.
+#pragma once
+
+#include <holdfast/export.h>
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#ifndef HOLDFAST_SYNC_ORDER
+#define HOLDFAST_SYNC_ORDER 1
+#endif
+
+namespace holdfast::sync {
+
+/// The role that a lock plays: the unit that orders are recorded for.
+///
+/// A value, built at compile time. Two classes are one when they were made from the same name or the same place in the
+/// source: in every process and in every run, wherever the code was loaded.
+class LockClass {
+ public:
+  /// All locks of this name, in all programs. `name` must outlive every lock of the class (a literal does).
+  explicit constexpr LockClass(const char* name) noexcept : key_{finished(hash(kStart, name))}, name_{name} {}
+
+  /// All locks made at one place. Written as a constructor's parameter,
+  /// `constexpr mutex(std::source_location at = std::source_location::current()) : class_{at}`, it is the place where
+  /// the lock is defined. Two builds of a program agree when their __FILE__ does.
+  explicit constexpr LockClass(const std::source_location& at) noexcept
+      : key_{finished(hash(hash(kStart, at.file_name()), (std::uint64_t{at.line()} << 32) | at.column()))},
+        name_{at.file_name()},
+        line_{at.line()} {}
+
+  /// What a lock in shared memory keeps of its class. The name is known when some process of this graph had it.
+  [[nodiscard]] static constexpr LockClass from_key(std::uint64_t key) noexcept { return LockClass{key & ~kLowBits}; }
+
+  /// The class of the second, third... lock of this class that a thread holds, for those who take several at a time in
+  /// an order of their own (by address, parent before child). 0 is the class itself.
+  [[nodiscard]] constexpr LockClass nested(std::uint32_t subclass) const noexcept {
+    LockClass other = *this;
+    if (subclass != 0) other.key_ = finished(hash(key_, subclass));
+    other.subclass_ = subclass;
+    return other;
+  }
+
+  /// 60 bits of hash; the low four bits are zero. Never 0.
+  [[nodiscard]] constexpr std::uint64_t key() const noexcept { return key_; }
+  /// The name, or the file of the place; null for from_key().
+  [[nodiscard]] constexpr const char* name() const noexcept { return name_; }
+  [[nodiscard]] constexpr std::uint32_t line() const noexcept { return line_; }  ///< 0 for a class by name
+  [[nodiscard]] constexpr std::uint32_t subclass() const noexcept { return subclass_; }
+
+ private:
+  explicit constexpr LockClass(std::uint64_t key) noexcept : key_{key} {}
+
+  // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/
+  static constexpr std::uint64_t kStart = 0xcbf29ce484222325;
+  static constexpr std::uint64_t kLowBits = 15;  // for what changes from one acquisition to the next
+  static constexpr std::uint64_t hash(std::uint64_t so_far, const char* text) noexcept {
+    for (; *text != '\0'; ++text) so_far = (so_far ^ static_cast<unsigned char>(*text)) * 0x100000001b3;
+    return so_far;
+  }
+  static constexpr std::uint64_t hash(std::uint64_t so_far, std::uint64_t number) noexcept {
+    for (int byte = 0; byte < 8; ++byte, number >>= 8) so_far = (so_far ^ (number & 0xff)) * 0x100000001b3;
+    return so_far;
+  }
+  static constexpr std::uint64_t finished(std::uint64_t whole) noexcept {
+    return (whole & ~kLowBits) != 0 ? whole & ~kLowBits : kLowBits + 1;
+  }
+
+  std::uint64_t key_;
+  const char* name_ = nullptr;
+  std::uint32_t line_ = 0;
+  std::uint32_t subclass_ = 0;
+};
+
+namespace order {
+
+inline constexpr std::size_t kMostClasses = 1024;
+inline constexpr std::uint32_t kMostHeld = 48;
+
+/// How a lock is taken.
+enum class How : std::uint8_t {
+  exclusive = 0,
+  /// Readers share it, but a reader waits behind a waiting writer: to read twice may deadlock.
+  shared = 1,
+  /// Readers share it and get in while a writer waits: to read twice is harmless.
+  recursive_shared = 3,
+};
+
+/// What is known of the thread's signals at that moment.
+enum class Signals : std::uint8_t {
+  ask = 0,      ///< the validator asks the kernel, when it must know
+  blocked = 4,  ///< all of them were blocked by the lock operation itself (irqsave)
+};
+
+/// A place in a program.
+struct Frame {
+  const char* module = nullptr;  ///< file of the program or library; null when unknown
+  std::uintptr_t offset = 0;     ///< address in that file, as addr2line(1) wants it; without a module, in memory
+  const char* symbol = nullptr;  ///< function, when it is exported and loaded here
+  std::uintptr_t into = 0;       ///< bytes from the function's start
+};
+
+/// One lock taken, as a rule while another was held.
+struct Acquisition {
+  const char* wanted = nullptr;  ///< name of the class that was taken
+  How wanted_how = How::exclusive;
+  const char* held = nullptr;  ///< name of the class that was held; null when that does not matter
+  How held_how = How::exclusive;
+  Frame held_at;                 ///< where the held lock was taken
+  std::span<const Frame> stack;  ///< where the wanted lock was taken, innermost first; empty when not recorded
+  const char* program = nullptr;
+  pid_t process = 0;
+  pid_t thread = 0;
+};
+
+/// What was found. Everything in it is valid during the call of the handler only.
+struct Report {
+  enum class Kind : std::uint8_t {
+    inversion,  ///< two orders contradict each other: acquisitions[0] is now, the others lead back, one after another
+    recursion,  ///< a lock is taken by the thread that holds it
+    nesting,    ///< two locks of one class are held at a time, and nothing says in which order: see nested()
+    signal_unsafe,  ///< [0] in a handler, [1] elsewhere while its signal could come: the handler may interrupt the
+                    ///< holder
+    /// Like signal_unsafe with a lock between: the handler wants [0], whose holder may wait for [1], whose holder the
+    /// handler interrupted.
+    signal_inversion,
+    full,  ///< a limit was met; `limit` says which
+  };
+  Kind kind = Kind::inversion;
+  std::span<const Acquisition> acquisitions;
+  std::size_t left_out = 0;     ///< acquisitions of a long cycle that are not shown
+  int signal = 0;               ///< for signal_unsafe and signal_inversion
+  const char* limit = nullptr;  ///< for full
+};
+
+/// The report as the block of text that goes to stderr when no handler is given.
+[[nodiscard]] HF_API std::string to_string(const Report& report);
+
+/// Called in the thread that was about to take the lock, before it waits; maybe in a signal handler. It may take locks,
+/// which are then not checked.
+using Handler = void (*)(const Report& report, void* context);
+
+enum class Afterwards : std::uint8_t { go_on, abort };
+
+struct Options {
+  /// File of the graph, for orders across processes and runs; made when missing, mode 0600, some 3 MB with holes.
+  /// Whoever may write it may spoil the findings. Empty: a graph of this process alone.
+  std::string graph;
+  Handler handler = nullptr;  ///< null: to stderr
+  void* context = nullptr;    ///< handed to the handler
+  Afterwards afterwards = Afterwards::go_on;
+};
+
+/// Starts validation. Locks that are held already are unknown to it; nothing is reported about them.
+///
+/// Called again it changes the options; another graph begins with nothing held.
+/// \thread  thread-safe; takes effect in other threads at their next lock
+/// \returns errno of open(2), ftruncate(2), mmap(2), and EMEDIUMTYPE for a file that is no graph of this version
+[[nodiscard]] HF_API std::error_code switch_on(const Options& options = {});
+
+/// Ends validation. What was recorded stays recorded.
+HF_API void switch_off() noexcept;
+
+[[nodiscard]] HF_API bool is_on() noexcept;
+
+/// What the graph holds.
+struct Contents {
+  std::size_t classes = 0;
+  std::size_t orders = 0;   ///< pairs of classes seen in that order, by kind of hold and wait
+  std::size_t reports = 0;  ///< by this process
+};
+[[nodiscard]] HF_API Contents contents() noexcept;
+
+// What follows is for those who write locks. A lock calls, with the address of the lock for its identity:
+//
+//   acquiring()        before it may wait; released() when it then does not get the lock
+//   acquired_by_try()  after it got the lock without any waiting
+//   released()         before or after it lets go
+//   downgraded()       when a writer becomes a reader
+//
+// For a lock that another thread may release (a semaphore) call released() right after acquiring(): orders that lead to
+// it are recorded then, orders that start from it are not.
+
+namespace detail {
+
+struct Held {
+  const void* lock;      // null: released in a handler that interrupted the holder; skipped
+  std::uint64_t what;    // key of the class; How, Signals and kTried in its low four bits
+  std::uint64_t before;  // Thread::chain without this entry
+  const void* where;
+};
+
+// Written by its own thread alone, signal handlers of that thread included.
+struct Thread {
+  std::uint32_t epoch;  // 0 in `nobody`, which equals no epoch that is on
+  std::uint32_t depth;
+  std::uint64_t chain;  // hash of what is held, in order
+  std::uint32_t base;   // entries below belong to what a signal handler interrupted
+  int signal;           // of the handler that runs now, 0 outside
+  bool reporting;
+  std::uint32_t tid;
+  std::uint32_t turns;
+  Held held[kMostHeld];
+  // Chains that were found in order. A miss costs a look into the graph, a false hit needs 64 equal bits.
+  static constexpr unsigned kChainBits = 8;
+  std::uint64_t valid[1U << kChainBits];
+};
+
+// High half: number of the switch_on(), low half: how often threads must forget Thread::valid. 0 is off. Relaxed: a
+// thread that sees it late validates late; what hangs on it is read behind the acquire load in enter().
+inline constexpr std::uint32_t kUndecided = ~std::uint32_t{0};
+HF_API extern constinit std::atomic<std::uint32_t> epoch;
+
+// initial-exec: one instruction instead of a call; a pointer, because a library that is loaded late has little of that
+// room.
+HF_API extern constinit thread_local Thread* self __attribute__((tls_model("initial-exec")));
+
+[[nodiscard]] HF_API Thread* enter(std::uint32_t now) noexcept;
+HF_API void check(Thread& thread, const LockClass& lock_class, std::uint64_t what, std::uint64_t chain,
+                  const void* lock, const void* where) noexcept;
+HF_API void overflow(Thread& thread) noexcept;
+HF_API void release_slowly(const void* lock, std::uint32_t now) noexcept;
+HF_API void downgrade(const void* lock) noexcept;
+
+inline constexpr std::uint64_t kTried = 8;
+
+// A bijection of either argument.
+[[nodiscard]] inline std::uint64_t longer(std::uint64_t chain, std::uint64_t what) noexcept {
+  return (((chain << 5) | (chain >> 59)) ^ what) * 0x9e3779b97f4a7c15;
+}
+
+inline void take(Thread& thread, const LockClass& lock_class, std::uint64_t what, const void* lock,
+                 const void* where) noexcept {
+  const std::uint64_t chain = longer(thread.chain, what);
+  if (thread.valid[chain >> (64 - Thread::kChainBits)] != chain) [[unlikely]]
+    check(thread, lock_class, what, chain, lock, where);
+  if (thread.depth == kMostHeld) [[unlikely]]
+    return overflow(thread);
+  thread.held[thread.depth] = {lock, what, thread.chain, where};
+  thread.chain = chain;
+  ++thread.depth;
+  // A handler of this thread must find what is held, whatever the compiler keeps in registers.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+[[nodiscard]] inline std::uint64_t word(const LockClass& lock_class, How how, Signals signals) noexcept {
+  return lock_class.key() | static_cast<std::uint64_t>(how) | static_cast<std::uint64_t>(signals);
+}
+
+// The thread's record, or null when off.
+[[nodiscard]] inline Thread* current() noexcept {
+  const std::uint32_t now = epoch.load(std::memory_order_relaxed);
+  if (now == 0) [[likely]]
+    return nullptr;
+  Thread* thread = self;
+  return thread->epoch == now ? thread : enter(now);
+}
+
+}  // namespace detail
+
+/// The address of the code that asks.
+[[nodiscard, gnu::always_inline]] inline const void* here() noexcept {
+#if defined(__x86_64__)
+  const void* address;
+  asm("lea 0(%%rip), %0" : "=r"(address));
+  return address;
+#elif defined(__aarch64__)
+  const void* address;
+  asm("adr %0, ." : "=r"(address));
+  return address;
+#else
+  return __builtin_return_address(0);
+#endif
+}
+
+/// A thread is about to wait for a lock. Reports; never refuses.
+/// \thread  safe in signal handlers
+/// \cost    off: a load and a predicted branch. A chain that this thread had before: 1 ns. A new order: 1 to 5 us.
+inline void acquiring(const LockClass& lock_class, const void* lock, How how, const void* where,
+                      Signals signals = Signals::ask) noexcept {
+  detail::Thread* thread = detail::current();
+  if (thread == nullptr) return;
+  detail::take(*thread, lock_class, detail::word(lock_class, how, signals), lock, where);
+}
+
+/// A thread has got a lock without waiting, and would not have waited: nothing held before can wait because of it.
+inline void acquired_by_try(const LockClass& lock_class, const void* lock, How how, const void* where,
+                            Signals signals = Signals::ask) noexcept {
+  detail::Thread* thread = detail::current();
+  if (thread == nullptr) return;
+  detail::take(*thread, lock_class, detail::word(lock_class, how, signals) | detail::kTried, lock, where);
+}
+
+/// The thread does not hold the lock any more, or does not get it. In any order; a lock that is not known is none.
+inline void released(const void* lock) noexcept {
+  const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
+  if (now == 0) [[likely]]
+    return;
+  detail::Thread* thread = detail::self;
+  if (thread->epoch == now && thread->depth > thread->base && thread->held[thread->depth - 1].lock == lock) [[likely]] {
+    --thread->depth;
+    thread->chain = thread->held[thread->depth].before;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  } else {
+    detail::release_slowly(lock, now);
+  }
+}
+
+/// The thread holds the lock as a reader from now on.
+inline void downgraded(const void* lock) noexcept {
+  if (detail::epoch.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    detail::downgrade(lock);
+}
+
+/// Put it first into a signal handler that takes locks: what is taken while it lives is taken in a handler of `signal`.
+///
+/// The validator cannot see by itself that a handler runs. Without it locks taken there look as if they were taken by
+/// the code that was interrupted.
+class InHandler {
+ public:
+  HF_API explicit InHandler(int signal) noexcept;
+  HF_API ~InHandler();
+  InHandler(const InHandler&) = delete;
+  InHandler& operator=(const InHandler&) = delete;
+
+ private:
+  detail::Thread* thread_;
+  std::uint64_t chain_ = 0;
+  std::uint32_t epoch_ = 0;
+  std::uint32_t depth_ = 0;
+  std::uint32_t base_ = 0;
+  int signal_ = 0;
+};
+
+}  // namespace order
+}  // namespace holdfast::sync
