@@ -19,6 +19,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
@@ -34,6 +35,25 @@ namespace {
 void* pages(std::size_t size) noexcept {
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   return memory == MAP_FAILED ? nullptr : memory;
+}
+
+// The text that a class was made of, if its pointer leads to it: in a lock of shared memory it may be another
+// process's.
+bool read_name(const LockClass& lock_class, char (&to)[256]) noexcept {
+  if (lock_class.name() == nullptr) return false;
+  // The kernel answers EFAULT where a load would be a fault, and less when a page ends.
+  iovec here{.iov_base = to, .iov_len = sizeof to - 1};
+  iovec there{.iov_base = const_cast<char*>(lock_class.name()), .iov_len = sizeof to - 1};
+  ssize_t length = ::process_vm_readv(::getpid(), &here, 1, &there, 1, 0);
+  if (length < 0) {
+    there.iov_len = 4096 - reinterpret_cast<std::uintptr_t>(lock_class.name()) % 4096;
+    if (there.iov_len < sizeof to - 1) length = ::process_vm_readv(::getpid(), &here, 1, &there, 1, 0);
+  }
+  if (length <= 0) return false;
+  to[length] = '\0';
+  const std::uint64_t key = lock_class.nested(0).key();
+  const std::uint32_t line = LockClass::line_of(key);
+  return key == (line != 0 ? LockClass::key_of(to, line) : LockClass::key_of(to));
 }
 
 // What was told already. Of this process, so that a finding is told again in the next run of whoever mends it.
@@ -76,8 +96,19 @@ pthread_key_t at_exit;
 constinit std::once_flag at_exit_made;
 
 constexpr std::uint32_t kSession = 0xffff0000;
+constexpr std::uint64_t kNotClass = 15;  // in Held::what
 
-constinit detail::Thread nobody{};
+// Of threads that have no record yet. Never written.
+constinit detail::Thread nobody{.epoch = 0,
+                                .tid = 0,
+                                .top = nobody.held,
+                                .nested = 0,
+                                .valid = {},
+                                .floor = nobody.held,
+                                .turns = 0,
+                                .signal = 0,
+                                .reporting = false,
+                                .held = {}};
 
 // Everything a finding needs, too much for the small stack of a signal handler.
 struct Desk {
@@ -109,12 +140,15 @@ class Finder {
 
   // Whether the chain may be remembered as valid.
   bool look(const LockClass& lock_class, std::uint64_t what, const void* lock, const void* where) noexcept {
-    const std::optional<ClassIndex> number = graph_.number(lock_class);
+    if (lock_class.key() == 0) return true;
+    const std::optional<ClassIndex> number = graph_.number(what & ~kNotClass);
     if (!number) {
       tell_full("there are 1024 classes, and locks of more are not looked at");
       return true;
     }
     wanted_ = *number;
+    char name[256];
+    if (!graph_.has_name(wanted_) && read_name(lock_class, name)) graph_.set_name(wanted_, name);
     how_ = how_of(what);
     bool clean = true;
     if ((what & detail::kTried) == 0) clean = look_at_held(lock);
@@ -131,10 +165,10 @@ class Finder {
 
   bool look_at_held(const void* lock) noexcept {
     bool clean = true;
-    for (std::uint32_t i = thread_.base; i < thread_.depth; ++i) {
-      const detail::Held& held = thread_.held[i];
+    for (const detail::Held* at = thread_.floor; ++at <= thread_.top;) {
+      const detail::Held& held = *at;
       if (held.lock == nullptr) continue;
-      const std::optional<ClassIndex> from = graph_.find(held.what & ~std::uint64_t{15});
+      const std::optional<ClassIndex> from = graph_.find(held.what & ~kNotClass);
       if (!from) continue;
       const Edge edge{*from, how_of(held.what), wanted_, how_};
       if (held.lock == lock || edge.from == edge.to) {
@@ -404,104 +438,108 @@ Thread* enter(std::uint32_t now) noexcept {
   if (now == kUndecided) {
     decide();
     now = epoch.load(std::memory_order_relaxed);
-    if (now == 0) return nullptr;
   }
   // Acquire: the session that `now` speaks of, or a later one.
-  if (session.load(std::memory_order_acquire) == nullptr) return nullptr;
+  if (now == 0 || session.load(std::memory_order_acquire) == nullptr) return nullptr;
   if (self == &nobody) {
     auto* made = static_cast<Thread*>(pages(sizeof(Thread)));
     if (made == nullptr) return nullptr;
     made->tid = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+    made->top = made->floor = made->held;
     ::pthread_setspecific(at_exit, made);
     self = made;
   }
   Thread& thread = *self;
+  if (thread.epoch == now) return &thread;
   if ((thread.epoch & kSession) != (now & kSession)) {
-    thread.depth = 0;
-    thread.base = 0;
-    thread.chain = 0;
+    thread.top = thread.floor = thread.held;
+    thread.held[0] = {};
+    thread.nested = 0;
   }
   std::memset(thread.valid, 0, sizeof thread.valid);
   thread.epoch = now;
   return &thread;
 }
 
-void check(Thread& thread, const LockClass& lock_class, std::uint64_t what, std::uint64_t chain, const void* lock,
-           const void* where) noexcept {
-  if (thread.reporting) return;
-  Session* now = session.load(std::memory_order_acquire);
-  if (Finder{*now, thread, __builtin_frame_address(0)}.look(lock_class, what, lock, where))
-    thread.valid[chain >> (64 - Thread::kChainBits)] = chain;
-}
-
-void overflow(Thread& thread) noexcept {
-  if (thread.reporting) return;
-  Finder{*session.load(std::memory_order_acquire), thread, __builtin_frame_address(0)}.tell_full(
-      "a thread holds 48 locks, and more at a time are not looked at");
+void acquire_slowly(const LockClass& lock_class, std::uint64_t what, const void* lock, const void* where,
+                    std::uint32_t now) noexcept {
+  Thread* const thread = enter(now);
+  if (thread == nullptr) return;
+  Held* const top = thread->top;
+  const std::uint64_t chain = longer(top->chain, what);
+  const bool room = top != thread->held + kMostHeld;
+  if (!thread->reporting) {
+    Finder finder{*session.load(std::memory_order_acquire), *thread, __builtin_frame_address(0)};
+    const bool valid = finder.look(lock_class, what, lock, where);
+    if (!room) finder.tell_full("a thread holds 48 locks, and more at a time are not looked at");
+    if (valid && room) thread->valid[chain >> (64 - Thread::kChainBits)] = chain;
+  }
+  if (room) push(*thread, top, {lock, what, chain, where});
 }
 
 void release_slowly(const void* lock, std::uint32_t now) noexcept {
   Thread& thread = *self;
   if (&thread == &nobody || now == kUndecided || (thread.epoch & kSession) != (now & kSession)) return;
-  for (std::uint32_t i = thread.depth; i-- > 0;) {
-    if (thread.held[i].lock != lock) continue;
-    if (i < thread.base) {  // below a handler nothing may move
-      thread.held[i].lock = nullptr;
+  for (Held* at = thread.top; at != thread.held; --at) {
+    if (at->lock != lock) continue;
+    if (at <= thread.floor) {  // nothing may move below a handler
+      at->lock = nullptr;
       return;
     }
-    std::uint64_t chain = thread.held[i].before;
-    for (std::uint32_t above = i + 1; above < thread.depth; ++above) {
-      thread.held[above - 1] = thread.held[above];
-      thread.held[above - 1].before = chain;
-      chain = longer(chain, thread.held[above].what);
+    for (; at != thread.top; ++at) {
+      *at = at[1];
+      at->chain = longer(at[-1].chain, at->what);
     }
-    --thread.depth;
-    thread.chain = chain;
+    --thread.top;
     return;
   }
 }
 
 void downgrade(const void* lock) noexcept {
   Thread& thread = *self;
-  for (std::uint32_t i = thread.depth; i-- > thread.base;) {
-    if (thread.held[i].lock != lock) continue;
-    thread.held[i].what |= static_cast<std::uint64_t>(How::shared);
-    std::uint64_t chain = thread.held[i].before;
-    for (; i < thread.depth; ++i) {
-      thread.held[i].before = chain;
-      chain = longer(chain, thread.held[i].what);
-    }
-    thread.chain = chain;
+  for (Held* at = thread.top; at != thread.floor; --at) {
+    if (at->lock != lock) continue;
+    at->what |= static_cast<std::uint64_t>(How::shared);
+    for (; at <= thread.top; ++at) at->chain = longer(at[-1].chain, at->what);
     return;
   }
 }
 
 }  // namespace detail
 
-InHandler::InHandler(int signal) noexcept : thread_{detail::current()} {
-  if (thread_ == nullptr || signal < 1 || signal > static_cast<int>(kSignals)) {
+InHandler::InHandler(int signal) noexcept {
+  const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
+  if (now == 0 || signal < 1 || signal > static_cast<int>(kSignals)) return;
+  thread_ = detail::enter(now);
+  if (thread_ == nullptr) return;
+  top_ = thread_->top;
+  floor_ = thread_->floor;
+  nested_ = thread_->nested;
+  epoch_ = thread_->epoch;
+  signal_ = thread_->signal;
+  // One entry is left alone: the interrupted code may be writing it. Without room for a floor nothing can be looked at.
+  detail::Held* const floor = top_ + 2;
+  if (floor > thread_->held + kMostHeld) {
     thread_ = nullptr;
     return;
   }
-  chain_ = thread_->chain;
-  epoch_ = thread_->epoch;
-  depth_ = thread_->depth;
-  base_ = thread_->base;
-  signal_ = thread_->signal;
-  // One entry stays free: the interrupted code may be writing it.
-  if (thread_->depth < kMostHeld) ++thread_->depth;
-  thread_->base = thread_->depth;
-  thread_->chain = detail::longer(0, static_cast<std::uint64_t>(signal));
+  // The place is part of the chain, so that equal chains have equal room above them.
+  const std::uint64_t what = (static_cast<std::uint64_t>(floor - thread_->held) << 8) | static_cast<unsigned>(signal);
+  *floor = {nullptr, 0, detail::longer(1, what), nullptr};
+  thread_->top = thread_->floor = floor;
+  thread_->nested = 0;
   thread_->signal = signal;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 InHandler::~InHandler() {
   if (thread_ == nullptr) return;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   thread_->signal = signal_;
   const bool same = (thread_->epoch & kSession) == (epoch_ & kSession);  // else all was forgotten meanwhile
-  thread_->base = same ? base_ : 0;
-  thread_->depth = same ? depth_ : 0;
-  thread_->chain = same ? chain_ : 0;
+  thread_->top = same ? top_ : thread_->held;
+  thread_->floor = same ? floor_ : thread_->held;
+  thread_->nested = same ? nested_ : 0;
 }
 
 std::error_code switch_on(const Options& options) {

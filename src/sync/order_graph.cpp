@@ -4,7 +4,9 @@
 // takes it over closes the graph before he asks it anything.
 #include "sync/order_graph.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 namespace holdfast::sync::order {
 
@@ -18,52 +20,53 @@ void raise_to(Word& word, std::uint64_t least) noexcept {
   }
 }
 
-void write_name(const LockClass& lock_class, ClassRecord& record) noexcept {
-  char text[56];
-  std::string_view base = lock_class.name();
-  int length = 0;
-  if (lock_class.line() != 0) {
-    base.remove_prefix(base.rfind('/') + 1);  // npos + 1 is 0
-    length = std::snprintf(text, sizeof text, "%.*s:%u", static_cast<int>(base.size()), base.data(), lock_class.line());
-  } else {
-    length = std::snprintf(text, sizeof text, "%s", lock_class.name());
-  }
-  if (lock_class.subclass() != 0 && length >= 0 && length < static_cast<int>(sizeof text))
-    std::snprintf(text + length, sizeof text - static_cast<unsigned>(length), "/%u", lock_class.subclass());
-  record.name.store(text);
-  record.named.store(1, std::memory_order_release);  // pairs with the acquire in name()
-}
-
 }  // namespace
 
 std::optional<ClassIndex> Graph::find(std::uint64_t key) const noexcept {
   for (ClassIndex i = 0; i < kClasses; ++i) {
     const std::uint64_t at = region_.keys[i].load(std::memory_order_relaxed);
+    if (at == 0) break;  // also for key 0, which is no class
     if (at == key) return i;
-    if (at == 0) break;
   }
   return std::nullopt;
 }
 
-std::optional<ClassIndex> Graph::number(const LockClass& lock_class) noexcept {
+std::optional<ClassIndex> Graph::number(std::uint64_t key) noexcept {
   for (ClassIndex i = 0; i < kClasses; ++i) {
     std::uint64_t at = region_.keys[i].load(std::memory_order_relaxed);
     if (at == 0) {
       // Two who want to enter one class meet at the same first empty place; the loser finds his class there.
-      if (region_.keys[i].compare_exchange_strong(at, lock_class.key(), std::memory_order_relaxed))
-        at = lock_class.key();
+      if (region_.keys[i].compare_exchange_strong(at, key, std::memory_order_relaxed)) at = key;
       step();
     }
-    if (at != lock_class.key()) continue;
+    if (at != key) continue;
     raise_to(region_.classes, i + 1);
     step();
-    if (lock_class.name() != nullptr && region_.records[i].named.load(std::memory_order_relaxed) == 0) {
-      write_name(lock_class, region_.records[i]);
-      step();
-    }
     return i;
   }
   return std::nullopt;
+}
+
+bool Graph::has_name(ClassIndex of) const noexcept {
+  return region_.records[of].named.load(std::memory_order_relaxed) != 0;
+}
+
+void Graph::set_name(ClassIndex of, const char* name) noexcept {
+  const std::uint64_t key = region_.keys[of].load(std::memory_order_relaxed);
+  const std::uint32_t line = LockClass::line_of(key);
+  const std::uint32_t subclass = LockClass::subclass_of(key);
+  std::string_view base = name;
+  if (line != 0) base.remove_prefix(base.rfind('/') + 1);  // npos + 1 is 0
+  char tail[32] = {};
+  int length = 0;
+  if (line != 0) length = std::snprintf(tail, sizeof tail, ":%u", line);
+  if (subclass != 0) std::snprintf(tail + length, sizeof tail - static_cast<unsigned>(length), "/%u", subclass);
+  char text[56];
+  std::snprintf(text, sizeof text, "%.*s%s",
+                static_cast<int>(std::min(base.size(), sizeof text - 1 - std::strlen(tail))), base.data(), tail);
+  region_.records[of].name.store(text);
+  region_.records[of].named.store(1, std::memory_order_release);  // pairs with the acquire in name()
+  step();
 }
 
 void Graph::name(ClassIndex of, char (&to)[56]) const noexcept {
@@ -133,6 +136,9 @@ Graph::Added Graph::add(const Edge& edge, const Sighting& sighting, Token& token
     set(region_.direct, arrival(edge.from, How::exclusive), target);
     if (!is_shared(edge.held)) set(region_.direct, arrival(edge.from, How::recursive_shared), target);
     region_.orders.fetch_add(1, std::memory_order_relaxed);
+    // What reaches where the order starts from reaches the target then, too.
+    const Node start = arrival(edge.from, How::exclusive);
+    if (has(region_.reach, start, target) && (is_shared(edge.held) || has(region_.reach, start + 1, target))) return;
     const std::size_t nodes = 2 * classes();
     for (Node node = 0; node < nodes; ++node) {
       std::uint64_t reached = region_.reach[node].words[edge.source_word()].load(std::memory_order_relaxed);
@@ -241,48 +247,61 @@ std::size_t Graph::way_back(const Edge& edge, Search& search, std::span<Edge> wa
   return length;
 }
 
+// The place in the index where the key's witness is, or where it would go. Half of the index is always empty.
+std::atomic<std::uint16_t>& Graph::index_of(std::uint64_t packed) const noexcept {
+  constexpr std::size_t kPlaces = 2 * kWitnesses;
+  static_assert(kPlaces == 1U << 14 && kWitnesses < 1U << 16);
+  std::size_t at = packed * 0x9e3779b97f4a7c15 >> 50;
+  for (std::size_t probe = 0; probe < kPlaces; ++probe, at = (at + 1) % kPlaces) {
+    // Acquire pairs with the release in keep(): the witness that the number names is whole.
+    const std::uint32_t number = region_.witness_index[at].load(std::memory_order_acquire);
+    if (number == 0) break;
+    if (region_.witnesses[(number - 1) % kWitnesses].key.load(std::memory_order_relaxed) == packed) break;
+  }
+  return region_.witness_index[at];
+}
+
 void Graph::keep(const WitnessKey& key, const Sighting& sighting) noexcept {
   const std::uint64_t packed = key.packed();
-  const std::uint64_t start = packed * 0x9e3779b97f4a7c15 >> 51;  // 13 bits
-  static_assert(kWitnesses == 1U << 13);
-  for (std::size_t probe = 0; probe < 64; ++probe) {
-    Witness& witness = region_.witnesses[(start + probe) % kWitnesses];
-    const std::uint64_t at = witness.key.load(std::memory_order_relaxed);
-    if (at != 0 && at != packed) continue;
-    witness.who.store((std::uint64_t{sighting.process} << 32) | sighting.thread, std::memory_order_relaxed);
+  std::atomic<std::uint16_t>& index = index_of(packed);
+  std::uint64_t number = index.load(std::memory_order_relaxed);
+  if (number == 0) {
+    // A death from here on loses the place, no more.
+    number = region_.witness_count.fetch_add(1, std::memory_order_relaxed) + 1;
     step();
-    witness.program.store(sighting.program);
-    witness.held_at.store(sighting.held_at, std::memory_order_relaxed);
-    for (std::size_t i = 0; i < sighting.frames; ++i)
-      witness.stack[i].store(sighting.stack[i], std::memory_order_relaxed);
-    witness.frames.store(sighting.frames, std::memory_order_relaxed);
-    step();
-    witness.key.store(packed, std::memory_order_release);  // pairs with the acquire in witness()
-    step();
-    return;
+    if (number > kWitnesses) {
+      region_.witness_count.store(kWitnesses, std::memory_order_relaxed);
+      witnesses_full_ = true;
+      return;
+    }
   }
-  witnesses_full_ = true;
+  Witness& witness = region_.witnesses[(number - 1) % kWitnesses];
+  witness.who.store((std::uint64_t{sighting.process} << 32) | sighting.thread, std::memory_order_relaxed);
+  witness.program.store(sighting.program);
+  witness.held_at.store(sighting.held_at, std::memory_order_relaxed);
+  step();
+  for (std::size_t i = 0; i < sighting.frames; ++i)
+    witness.stack[i].store(sighting.stack[i], std::memory_order_relaxed);
+  witness.frames.store(sighting.frames, std::memory_order_relaxed);
+  step();
+  witness.key.store(packed, std::memory_order_relaxed);
+  step();
+  index.store(static_cast<std::uint16_t>(number), std::memory_order_release);
+  step();
 }
 
 bool Graph::witness(const WitnessKey& key, Sighting& to) const noexcept {
-  const std::uint64_t packed = key.packed();
-  const std::uint64_t start = packed * 0x9e3779b97f4a7c15 >> 51;
-  for (std::size_t probe = 0; probe < 64; ++probe) {
-    const Witness& witness = region_.witnesses[(start + probe) % kWitnesses];
-    const std::uint64_t at = witness.key.load(std::memory_order_acquire);
-    if (at == 0) return false;
-    if (at != packed) continue;
-    const std::uint64_t who = witness.who.load(std::memory_order_relaxed);
-    to.process = static_cast<std::uint32_t>(who >> 32);
-    to.thread = static_cast<std::uint32_t>(who);
-    witness.program.load(to.program);
-    to.held_at = witness.held_at.load(std::memory_order_relaxed);
-    to.frames = witness.frames.load(std::memory_order_relaxed);
-    if (to.frames > kFrames) to.frames = kFrames;
-    for (std::size_t i = 0; i < to.frames; ++i) to.stack[i] = witness.stack[i].load(std::memory_order_relaxed);
-    return true;
-  }
-  return false;
+  const std::uint32_t number = index_of(key.packed()).load(std::memory_order_acquire);
+  if (number == 0) return false;
+  const Witness& witness = region_.witnesses[(number - 1) % kWitnesses];
+  const std::uint64_t who = witness.who.load(std::memory_order_relaxed);
+  to.process = static_cast<std::uint32_t>(who >> 32);
+  to.thread = static_cast<std::uint32_t>(who);
+  witness.program.load(to.program);
+  to.held_at = witness.held_at.load(std::memory_order_relaxed);
+  to.frames = std::min<std::uint64_t>(witness.frames.load(std::memory_order_relaxed), kFrames);
+  for (std::size_t i = 0; i < to.frames; ++i) to.stack[i] = witness.stack[i].load(std::memory_order_relaxed);
+  return true;
 }
 
 }  // namespace holdfast::sync::order

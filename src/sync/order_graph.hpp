@@ -99,7 +99,10 @@ class Graph {
 
   /// The class's number, given to it now if it has none. Lock-free.
   /// \returns nothing when there are kMostClasses others
-  [[nodiscard]] std::optional<ClassIndex> number(const LockClass& lock_class) noexcept;
+  [[nodiscard]] std::optional<ClassIndex> number(std::uint64_t key) noexcept;
+  [[nodiscard]] bool has_name(ClassIndex of) const noexcept;
+  /// All who name a class must give it the same text.
+  void set_name(ClassIndex of, const char* name) noexcept;
   [[nodiscard]] std::optional<ClassIndex> find(std::uint64_t key) const noexcept;
   void name(ClassIndex of, char (&to)[56]) const noexcept;
   [[nodiscard]] std::size_t classes() const noexcept;
@@ -153,6 +156,7 @@ class Graph {
   }
   void set(std::array<Row, kNodes>& rows, Node from, Node to) noexcept;
   void unite(Row& to, const Row& with, std::size_t words) noexcept;
+  [[nodiscard]] std::atomic<std::uint16_t>& index_of(std::uint64_t packed) const noexcept;
   void keep(const WitnessKey& key, const Sighting& sighting) noexcept;
   [[nodiscard]] SignalConflict conflict_of(Node wanted, Node held) const noexcept;
   void step() const noexcept {

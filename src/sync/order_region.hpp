@@ -74,7 +74,7 @@ struct ClassRecord {
 
 // Where a class was taken while another was held, or in a handler, or while a signal could come. The first time it was.
 struct Witness {
-  Word key;      // WitnessKey, 0 while empty; set last
+  Word key;      // WitnessKey; set last
   Word who;      // process << 32 | thread
   Word held_at;  // a place: module << 48 | offset
   Word frames;   // how many of `stack` count
@@ -97,11 +97,13 @@ struct Region {
   Word modules;
   Word orders;
   Word handler_signals;  // signals that any class knows of in handler_*
-  std::array<Word, 2> reserved;
+  Word witness_count;    // of `witnesses`, taken from the front so that few pages are touched
+  std::array<Word, 1> reserved;
   std::array<Word, kClasses> keys;  // taken from the front, each by a compare-and-swap from 0
   std::array<ClassRecord, kClasses> records;
-  std::array<Row, kNodes> direct;  // [x] has y: x was held, y was waited for
-  std::array<Row, kNodes> reach;   // transitive closure of `direct`
+  std::array<Row, kNodes> direct;                                        // [x] has y: x was held, y was waited for
+  std::array<Row, kNodes> reach;                                         // transitive closure of `direct`
+  std::array<std::atomic<std::uint16_t>, 2 * kWitnesses> witness_index;  // hash table of number + 1
   std::array<Witness, kWitnesses> witnesses;
   std::array<Module, kModules> module;
 };

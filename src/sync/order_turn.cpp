@@ -52,13 +52,15 @@ Turn::Turn(Word& word, Token& token) noexcept : word_{word}, token_{token}, mine
 
 bool Turn::still_mine() noexcept {
   const std::uint64_t next = token_.next();
-  if (!word_.compare_exchange_strong(mine_, next, std::memory_order_acq_rel)) return false;
+  std::uint64_t expected = mine_;
+  if (!word_.compare_exchange_strong(expected, next, std::memory_order_acq_rel)) return false;
   mine_ = next;
   return true;
 }
 
 bool Turn::give_back() noexcept {
-  return word_.compare_exchange_strong(mine_, 0, std::memory_order_release, std::memory_order_relaxed);
+  std::uint64_t expected = mine_;
+  return word_.compare_exchange_strong(expected, 0, std::memory_order_release, std::memory_order_relaxed);
 }
 
 }  // namespace holdfast::sync::order

@@ -247,9 +247,34 @@ TEST_F(Order, a_class_is_a_constant) {
   static_assert(kOne.key() == LockClass{"constant"}.key());
   static_assert(kOne.key() != kOne.nested(1).key() && kOne.nested(1).key() != kOne.nested(2).key());
   static_assert(kOne.nested(0).key() == kOne.key());
-  static_assert(LockClass::from_key(kOne.key()).key() == kOne.key());
+  static_assert(LockClass::line_of(LockClass{"b"}.key()) == 0 && LockClass::subclass_of(kOne.nested(3).key()) == 3);
+  static_assert(LockClass::line_of(LockClass{std::source_location::current()}.key()) == __LINE__);
   static_assert(LockClass{"b"}.key() % 16 == 0);
+  static_assert(LockClass{}.key() == 0);
   SUCCEED();
+}
+
+TEST_F(Order, a_name_that_leads_nowhere_is_not_followed) {
+  const auto* nowhere = reinterpret_cast<const char*>(8);  // NOLINT: another process's pointer
+  const LockClass foreign = LockClass::from_parts(LockClass{"foreign"}.key(), nowhere);
+  const LockClass wrong = LockClass::from_parts(LockClass{"wrong"}.key(), "another text");
+  const int locks[2] = {};
+  for (const bool reverse : {false, true}) {
+    const Shown one{reverse ? wrong : foreign, &locks[0]};
+    const Shown two{reverse ? foreign : wrong, &locks[1]};
+  }
+  ASSERT_THAT(found(), SizeIs(1));
+  EXPECT_THAT(found()[0].steps[0], testing::MatchesRegex("class [0-9a-f]{16}<class [0-9a-f]{16}"));
+}
+
+TEST_F(Order, a_lock_without_a_class_is_not_looked_at) {
+  const int locks[2] = {};
+  const Shown one{LockClass{}, &locks[0]};
+  const Shown two{LockClass{}, &locks[0]};
+  const Shown three{LockClass{"has one"}, &locks[1]};
+  EXPECT_THAT(found(), IsEmpty());
+  EXPECT_EQ(order::contents().classes, 1U);
+  EXPECT_EQ(order::contents().orders, 0U);
 }
 
 TEST_F(Order, a_lock_taken_twice_by_its_holder_is_recursion) {
@@ -290,7 +315,8 @@ TEST_F(Order, locks_of_one_class_in_order_of_address_with_subclasses_are_fine) {
   std::array<std::mutex, 2> accounts;
   for (int i = 0; i < 2; ++i) {
     const Shown first{kClass, &accounts[0]};
-    const Shown second{kClass.nested(1), &accounts[1]};
+    const order::Nested subclass{1};
+    const Shown second{kClass, &accounts[1]};
   }
   EXPECT_THAT(found(), IsEmpty());
   const Shown second{kClass.nested(1), &accounts[1]};
@@ -656,8 +682,9 @@ TEST_F(Order, more_orders_than_it_keeps_stacks_of_are_told_once_and_still_found)
 
 TEST_F(Order, a_thread_that_holds_more_than_it_has_room_for_is_told_once) {
   std::deque<Lock> locks;
-  const LockClass kClass{"deep"};
-  for (std::uint32_t i = 0; i < order::kMostHeld + 5; ++i) locks.emplace_back(kClass.nested(i));
+  std::deque<std::string> names;
+  for (std::uint32_t i = 0; i < order::kMostHeld + 5; ++i)
+    locks.emplace_back(LockClass{names.emplace_back("deep " + std::to_string(i)).c_str()});
   for (int round = 0; round < 2; ++round) {
     for (Lock& lock : locks) lock.lock();
     for (auto lock = locks.rbegin(); lock != locks.rend(); ++lock) lock->unlock();
@@ -670,8 +697,9 @@ TEST_F(Order, a_thread_that_holds_more_than_it_has_room_for_is_told_once) {
 
 TEST_F(Order, a_handler_at_the_limit_of_depth_loses_nothing) {
   std::deque<Lock> locks;
-  const LockClass kClass{"deepest"};
-  for (std::uint32_t i = 0; i < order::kMostHeld; ++i) locks.emplace_back(kClass.nested(i));
+  std::deque<std::string> names;
+  for (std::uint32_t i = 0; i < order::kMostHeld; ++i)
+    locks.emplace_back(LockClass{names.emplace_back("deepest " + std::to_string(i)).c_str()});
   for (Lock& lock : locks) lock.lock();
   Lock other{LockClass{"deepest.other"}};
   {

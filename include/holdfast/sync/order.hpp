@@ -34,62 +34,74 @@ namespace holdfast::sync {
 
 /// The role that a lock plays: the unit that orders are recorded for.
 ///
-/// A value, built at compile time. Two classes are one when they were made from the same name or the same place in the
-/// source: in every process and in every run, wherever the code was loaded.
+/// A value of 16 bytes, built at compile time. Two classes are one when they were made from the same name or the same
+/// place in the source: in every process and in every run, wherever the code was loaded.
 class LockClass {
  public:
+  /// No class: the lock is not looked at.
+  constexpr LockClass() noexcept = default;
+
   /// All locks of this name, in all programs. `name` must outlive every lock of the class (a literal does).
-  explicit constexpr LockClass(const char* name) noexcept : key_{finished(hash(kStart, name))}, name_{name} {}
+  explicit constexpr LockClass(const char* name) noexcept : key_{key_of(name)}, name_{name} {}
 
-  /// All locks made at one place. Written as a constructor's parameter,
-  /// `constexpr mutex(std::source_location at = std::source_location::current()) : class_{at}`, it is the place where
-  /// the lock is defined. Two builds of a program agree when their __FILE__ does.
+  /// All locks made at one line of one file: `mutex m{LockClass{std::source_location::current()}};`. Two builds of a
+  /// program agree when their __FILE__ does. Not for two locks made at one line, nor as the default of a constructor's
+  /// parameter: members that a constructor makes without being told to all get that constructor's line.
   explicit constexpr LockClass(const std::source_location& at) noexcept
-      : key_{finished(hash(hash(kStart, at.file_name()), (std::uint64_t{at.line()} << 32) | at.column()))},
-        name_{at.file_name()},
-        line_{at.line()} {}
+      : key_{key_of(at.file_name(), at.line())}, name_{at.file_name()} {}
 
-  /// What a lock in shared memory keeps of its class. The name is known when some process of this graph had it.
-  [[nodiscard]] static constexpr LockClass from_key(std::uint64_t key) noexcept { return LockClass{key & ~kLowBits}; }
-
-  /// The class of the second, third... lock of this class that a thread holds, for those who take several at a time in
-  /// an order of their own (by address, parent before child). 0 is the class itself.
-  [[nodiscard]] constexpr LockClass nested(std::uint32_t subclass) const noexcept {
-    LockClass other = *this;
-    if (subclass != 0) other.key_ = finished(hash(key_, subclass));
-    other.subclass_ = subclass;
-    return other;
+  /// What a lock in shared memory keeps of its class. `name` may be another process's pointer: it is not followed, but
+  /// read with care and believed only if it leads to the text that the key was made of.
+  [[nodiscard]] static constexpr LockClass from_parts(std::uint64_t key, const char* name) noexcept {
+    LockClass made;
+    made.key_ = key;
+    made.name_ = name;
+    return made;
   }
 
-  /// 60 bits of hash; the low four bits are zero. Never 0.
+  /// The class of the second, third... lock of this class that a thread holds; see order::Nested.
+  /// \pre  subclass < 16
+  [[nodiscard]] constexpr LockClass nested(std::uint64_t subclass) const noexcept {
+    return from_parts((key_ & ~kSubclass) | ((subclass << kSubclassShift) & kSubclass), name_);
+  }
+
+  /// Bits 63-24 hash of name or file, 23 whether it is a place, 22-8 its line or more of the hash, 7-4 the subclass,
+  /// 3-0 zero.
   [[nodiscard]] constexpr std::uint64_t key() const noexcept { return key_; }
-  /// The name, or the file of the place; null for from_key().
   [[nodiscard]] constexpr const char* name() const noexcept { return name_; }
-  [[nodiscard]] constexpr std::uint32_t line() const noexcept { return line_; }  ///< 0 for a class by name
-  [[nodiscard]] constexpr std::uint32_t subclass() const noexcept { return subclass_; }
+
+  /// The key, without a subclass, of all classes of this name or place. Never 0.
+  [[nodiscard]] static constexpr std::uint64_t key_of(const char* name) noexcept {
+    return (hash_of(name) & ~kPlace & ~kLowBits) | kNeverZero;
+  }
+  [[nodiscard]] static constexpr std::uint64_t key_of(const char* file, std::uint32_t line) noexcept {
+    return (hash_of(file) & ~kLine & ~kLowBits) | kPlace | ((std::uint64_t{line} << kLineShift) & kLine);
+  }
+  [[nodiscard]] static constexpr std::uint32_t line_of(std::uint64_t key) noexcept {  ///< 0 for a class by name
+    return (key & kPlace) != 0 ? static_cast<std::uint32_t>((key & kLine) >> kLineShift) : 0;
+  }
+  [[nodiscard]] static constexpr std::uint32_t subclass_of(std::uint64_t key) noexcept {
+    return static_cast<std::uint32_t>((key & kSubclass) >> kSubclassShift);
+  }
 
  private:
-  explicit constexpr LockClass(std::uint64_t key) noexcept : key_{key} {}
+  static constexpr std::uint64_t kNeverZero = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t kPlace = 1U << 23;
+  static constexpr unsigned kLineShift = 8;
+  static constexpr std::uint64_t kLine = std::uint64_t{0x7fff} << kLineShift;
+  static constexpr unsigned kSubclassShift = 4;
+  static constexpr std::uint64_t kSubclass = std::uint64_t{15} << kSubclassShift;
+  static constexpr std::uint64_t kLowBits = 0xff;  // subclass, and what changes from one acquisition to the next
 
   // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/
-  static constexpr std::uint64_t kStart = 0xcbf29ce484222325;
-  static constexpr std::uint64_t kLowBits = 15;  // for what changes from one acquisition to the next
-  static constexpr std::uint64_t hash(std::uint64_t so_far, const char* text) noexcept {
-    for (; *text != '\0'; ++text) so_far = (so_far ^ static_cast<unsigned char>(*text)) * 0x100000001b3;
-    return so_far;
-  }
-  static constexpr std::uint64_t hash(std::uint64_t so_far, std::uint64_t number) noexcept {
-    for (int byte = 0; byte < 8; ++byte, number >>= 8) so_far = (so_far ^ (number & 0xff)) * 0x100000001b3;
-    return so_far;
-  }
-  static constexpr std::uint64_t finished(std::uint64_t whole) noexcept {
-    return (whole & ~kLowBits) != 0 ? whole & ~kLowBits : kLowBits + 1;
+  static constexpr std::uint64_t hash_of(const char* text) noexcept {
+    std::uint64_t hash = 0xcbf29ce484222325;
+    for (; *text != '\0'; ++text) hash = (hash ^ static_cast<unsigned char>(*text)) * 0x100000001b3;
+    return hash;
   }
 
-  std::uint64_t key_;
+  std::uint64_t key_ = 0;
   const char* name_ = nullptr;
-  std::uint32_t line_ = 0;
-  std::uint32_t subclass_ = 0;
 };
 
 namespace order {
@@ -204,30 +216,31 @@ struct Contents {
 namespace detail {
 
 struct Held {
-  const void* lock;      // null: released in a handler that interrupted the holder; skipped
-  std::uint64_t what;    // key of the class; How, Signals and kTried in its low four bits
-  std::uint64_t before;  // Thread::chain without this entry
+  const void* lock;     // null: the floor of what is held, or released by a handler that interrupted the holder
+  std::uint64_t what;   // key of the class with How, Signals and kTried
+  std::uint64_t chain;  // hash of this entry and all below
   const void* where;
 };
 
 // Written by its own thread alone, signal handlers of that thread included.
 struct Thread {
   std::uint32_t epoch;  // 0 in `nobody`, which equals no epoch that is on
-  std::uint32_t depth;
-  std::uint64_t chain;  // hash of what is held, in order
-  std::uint32_t base;   // entries below belong to what a signal handler interrupted
-  int signal;           // of the handler that runs now, 0 outside
-  bool reporting;
   std::uint32_t tid;
-  std::uint32_t turns;
-  Held held[kMostHeld];
-  // Chains that were found in order. A miss costs a look into the graph, a false hit needs 64 equal bits.
+  Held* top;             // what was taken last; at least `floor`
+  std::uint64_t nested;  // subclass of what is taken now, where it stands in a key
+  // Chains that were found in order. A miss costs a look into the graph, a false hit needs 64 equal bits. A chain says
+  // how deep it is, and none is here for which there was no room: so a hit needs no look at the limit.
   static constexpr unsigned kChainBits = 8;
   std::uint64_t valid[1U << kChainBits];
+  Held* floor;  // entries below belong to what a signal handler interrupted
+  std::uint32_t turns;
+  int signal;  // of the handler that runs now, 0 outside
+  bool reporting;
+  Held held[kMostHeld + 1];
 };
 
 // High half: number of the switch_on(), low half: how often threads must forget Thread::valid. 0 is off. Relaxed: a
-// thread that sees it late validates late; what hangs on it is read behind the acquire load in enter().
+// thread that sees it late validates late; what hangs on it is read behind an acquire load, in enter().
 inline constexpr std::uint32_t kUndecided = ~std::uint32_t{0};
 HF_API extern constinit std::atomic<std::uint32_t> epoch;
 
@@ -236,9 +249,8 @@ HF_API extern constinit std::atomic<std::uint32_t> epoch;
 HF_API extern constinit thread_local Thread* self __attribute__((tls_model("initial-exec")));
 
 [[nodiscard]] HF_API Thread* enter(std::uint32_t now) noexcept;
-HF_API void check(Thread& thread, const LockClass& lock_class, std::uint64_t what, std::uint64_t chain,
-                  const void* lock, const void* where) noexcept;
-HF_API void overflow(Thread& thread) noexcept;
+HF_API void acquire_slowly(const LockClass& lock_class, std::uint64_t what, const void* lock, const void* where,
+                           std::uint32_t now) noexcept;
 HF_API void release_slowly(const void* lock, std::uint32_t now) noexcept;
 HF_API void downgrade(const void* lock) noexcept;
 
@@ -249,31 +261,24 @@ inline constexpr std::uint64_t kTried = 8;
   return (((chain << 5) | (chain >> 59)) ^ what) * 0x9e3779b97f4a7c15;
 }
 
-inline void take(Thread& thread, const LockClass& lock_class, std::uint64_t what, const void* lock,
-                 const void* where) noexcept {
-  const std::uint64_t chain = longer(thread.chain, what);
-  if (thread.valid[chain >> (64 - Thread::kChainBits)] != chain) [[unlikely]]
-    check(thread, lock_class, what, chain, lock, where);
-  if (thread.depth == kMostHeld) [[unlikely]]
-    return overflow(thread);
-  thread.held[thread.depth] = {lock, what, thread.chain, where};
-  thread.chain = chain;
-  ++thread.depth;
+inline void push(Thread& thread, Held* top, const Held& entry) noexcept {
+  top[1] = entry;
+  thread.top = top + 1;
   // A handler of this thread must find what is held, whatever the compiler keeps in registers.
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
-[[nodiscard]] inline std::uint64_t word(const LockClass& lock_class, How how, Signals signals) noexcept {
-  return lock_class.key() | static_cast<std::uint64_t>(how) | static_cast<std::uint64_t>(signals);
-}
-
-// The thread's record, or null when off.
-[[nodiscard]] inline Thread* current() noexcept {
-  const std::uint32_t now = epoch.load(std::memory_order_relaxed);
-  if (now == 0) [[likely]]
-    return nullptr;
-  Thread* thread = self;
-  return thread->epoch == now ? thread : enter(now);
+// Six stores in all, because what follows is a locked instruction, which waits for them.
+inline void acquire(const LockClass& lock_class, std::uint64_t bits, const void* lock, const void* where,
+                    std::uint32_t now) noexcept {
+  Thread& thread = *self;
+  const std::uint64_t what = lock_class.key() | bits | thread.nested;
+  Held* const top = thread.top;
+  const std::uint64_t chain = longer(top->chain, what);
+  if (thread.epoch == now && thread.valid[chain >> (64 - Thread::kChainBits)] == chain) [[likely]]
+    push(thread, top, {lock, what, chain, where});
+  else
+    acquire_slowly(lock_class, what, lock, where, now);
 }
 
 }  // namespace detail
@@ -298,17 +303,19 @@ inline void take(Thread& thread, const LockClass& lock_class, std::uint64_t what
 /// \cost    off: a load and a predicted branch. A chain that this thread had before: 1 ns. A new order: 1 to 5 us.
 inline void acquiring(const LockClass& lock_class, const void* lock, How how, const void* where,
                       Signals signals = Signals::ask) noexcept {
-  detail::Thread* thread = detail::current();
-  if (thread == nullptr) return;
-  detail::take(*thread, lock_class, detail::word(lock_class, how, signals), lock, where);
+  const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
+  if (now != 0) [[unlikely]]
+    detail::acquire(lock_class, static_cast<std::uint64_t>(how) | static_cast<std::uint64_t>(signals), lock, where,
+                    now);
 }
 
 /// A thread has got a lock without waiting, and would not have waited: nothing held before can wait because of it.
 inline void acquired_by_try(const LockClass& lock_class, const void* lock, How how, const void* where,
                             Signals signals = Signals::ask) noexcept {
-  detail::Thread* thread = detail::current();
-  if (thread == nullptr) return;
-  detail::take(*thread, lock_class, detail::word(lock_class, how, signals) | detail::kTried, lock, where);
+  const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
+  if (now != 0) [[unlikely]]
+    detail::acquire(lock_class, static_cast<std::uint64_t>(how) | static_cast<std::uint64_t>(signals) | detail::kTried,
+                    lock, where, now);
 }
 
 /// The thread does not hold the lock any more, or does not get it. In any order; a lock that is not known is none.
@@ -316,10 +323,10 @@ inline void released(const void* lock) noexcept {
   const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
   if (now == 0) [[likely]]
     return;
-  detail::Thread* thread = detail::self;
-  if (thread->epoch == now && thread->depth > thread->base && thread->held[thread->depth - 1].lock == lock) [[likely]] {
-    --thread->depth;
-    thread->chain = thread->held[thread->depth].before;
+  detail::Thread& thread = *detail::self;
+  detail::Held* const top = thread.top;
+  if (thread.epoch == now && top->lock == lock) [[likely]] {
+    thread.top = top - 1;
     std::atomic_signal_fence(std::memory_order_seq_cst);
   } else {
     detail::release_slowly(lock, now);
@@ -331,6 +338,33 @@ inline void downgraded(const void* lock) noexcept {
   if (detail::epoch.load(std::memory_order_relaxed) != 0) [[unlikely]]
     detail::downgrade(lock);
 }
+
+/// For who takes several locks of one class at a time, in an order of his own: by address, parent before child.
+///
+/// `a.lock(); { const order::Nested second{1}; b.lock(); }`: what this thread takes while a Nested lives is of that
+/// subclass; 15 of them are enough for trees that are walked hand over hand with one for odd and one for even depths.
+class Nested {
+ public:
+  /// \pre  subclass < 16
+  explicit Nested(std::uint32_t subclass) noexcept {
+    const std::uint32_t now = detail::epoch.load(std::memory_order_relaxed);
+    if (now == 0) [[likely]]
+      return;
+    thread_ = detail::enter(now);
+    if (thread_ == nullptr) return;
+    before_ = thread_->nested;
+    thread_->nested = std::uint64_t{subclass & 15} << 4;
+  }
+  ~Nested() {
+    if (thread_ != nullptr) thread_->nested = before_;
+  }
+  Nested(const Nested&) = delete;
+  Nested& operator=(const Nested&) = delete;
+
+ private:
+  detail::Thread* thread_ = nullptr;
+  std::uint64_t before_ = 0;
+};
 
 /// Put it first into a signal handler that takes locks: what is taken while it lives is taken in a handler of `signal`.
 ///
@@ -344,11 +378,11 @@ class InHandler {
   InHandler& operator=(const InHandler&) = delete;
 
  private:
-  detail::Thread* thread_;
-  std::uint64_t chain_ = 0;
+  detail::Thread* thread_ = nullptr;
+  detail::Held* top_ = nullptr;
+  detail::Held* floor_ = nullptr;
+  std::uint64_t nested_ = 0;
   std::uint32_t epoch_ = 0;
-  std::uint32_t depth_ = 0;
-  std::uint32_t base_ = 0;
   int signal_ = 0;
 };
 
