@@ -17,7 +17,7 @@ Outcome take(Node& node, const Wait& wait) {
   order::wanted(&node, order::Side::exclusive, wait.how);
   Host host(*thread);
   const Outcome outcome = mutex_protocol::lock(host, node, wait);
-  order::had(&node, order::Side::exclusive, outcome);
+  order::had(&node, order::Side::exclusive, wait.how, outcome);
   return outcome;
 }
 

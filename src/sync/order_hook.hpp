@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Where a lock-order validator hooks in: three calls, which are nothing unless the room is compiled with
-// HOLDFAST_SYNC_ORDER. The public classes call them around their protocols; the protocols know nothing of it.
+// Where the lock-order validator hooks in: three calls, which the public classes make around their protocols; the
+// protocols know nothing of it. Compiled out they are nothing, switched off a load and a branch each.
+//
+// `lock` is the address of a lock whose first member is a RobustNode: that holds the class. A lock without a class is
+// not looked at.
 #pragma once
+
+#include <holdfast/sync/node.hpp>
+#include <holdfast/sync/order.hpp>
 
 #include "sync/outcome.hpp"
 
@@ -9,14 +15,44 @@ namespace holdfast::sync::order {
 
 enum class Side : std::uint8_t { exclusive, shared };
 
-#if defined(HOLDFAST_SYNC_ORDER)
-void wanted(const void* lock, Side side, Wait::How how);  // before the first look; may report, must not take locks
-void had(const void* lock, Side side, Outcome outcome);   // after it: held, or given up
-void given(const void* lock, Side side);                  // before the release
+#if HOLDFAST_SYNC_ORDER
+
+namespace hook {
+
+// Our readers wait behind a waiting writer, whatever the policy: to read twice is not harmless.
+constexpr How how_of(Side side) { return side == Side::exclusive ? How::exclusive : How::shared; }
+
+inline const LockClass& class_of(const void* lock) {
+  return static_cast<const sync::detail::RobustNode*>(lock)->order_class;
+}
+
+}  // namespace hook
+
+// Before the first look; may report, and take no lock of ours.
+[[gnu::always_inline]] inline void wanted(const void* lock, Side side, Wait::How how, Signals signals = Signals::ask) {
+  if (how != Wait::How::never)
+    acquiring(hook::class_of(lock), lock, hook::how_of(side), __builtin_return_address(0), signals);
+}
+
+// After it: held, or given up.
+[[gnu::always_inline]] inline void had(const void* lock, Side side, Wait::How how, Outcome outcome,
+                                       Signals signals = Signals::ask) {
+  if (how != Wait::How::never) {
+    if (!holds(outcome)) released(lock);
+  } else if (holds(outcome)) {
+    acquired_by_try(hook::class_of(lock), lock, hook::how_of(side), __builtin_return_address(0), signals);
+  }
+}
+
+// Before the release.
+[[gnu::always_inline]] inline void given(const void* lock, Side) { released(lock); }
+
 #else
+
 inline void wanted(const void*, Side, Wait::How) {}
-inline void had(const void*, Side, Outcome) {}
+inline void had(const void*, Side, Wait::How, Outcome) {}
 inline void given(const void*, Side) {}
+
 #endif
 
 }  // namespace holdfast::sync::order

@@ -44,6 +44,8 @@ namespace holdfast::sync {
 class HF_CAPABILITY("mutex") mutex {
  public:
   constexpr mutex() noexcept = default;
+  /// A lock whose order among others can be validated: see order.hpp. The layout is the same.
+  explicit constexpr mutex(LockClass lock_class) noexcept { node_.order_class = lock_class; }
   mutex(const mutex&) = delete;
   mutex& operator=(const mutex&) = delete;
 

@@ -6,6 +6,8 @@
 // a constructor having run. The meaning of the bits of `word` is in src/sync/words.hpp.
 #pragma once
 
+#include <holdfast/sync/lock_class.hpp>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -14,13 +16,13 @@ namespace holdfast::sync::detail {
 
 struct RobustNode {
   std::atomic<std::uint32_t> word{0};
-  std::atomic<std::uint32_t> dirty{0};        ///< 1 since an owner's death was told, until consistent()
-  std::atomic<std::uint32_t> order_class{0};  ///< reserved for the lock-order validator
-  std::uint32_t reserved[3] = {};
-  void* previous = nullptr;  ///< written by the owner of the word alone, so needs no atomicity
+  std::atomic<std::uint32_t> dirty{0};  ///< 1 since an owner's death was told, until consistent()
+  LockClass order_class;                ///< for the lock-order validator; its pointer is the maker's
+  void* previous = nullptr;             ///< written by the owner of the word alone, so needs no atomicity
   void* next = nullptr;
 };
 static_assert(sizeof(RobustNode) == 40 && offsetof(RobustNode, previous) == 24 && offsetof(RobustNode, next) == 32);
+static_assert(sizeof(LockClass) == 16);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
 }  // namespace holdfast::sync::detail
