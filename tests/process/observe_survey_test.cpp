@@ -7,14 +7,13 @@
 #include "convention/proxy.hpp"
 #include "observe/observe.hpp"
 #include "observe/render.hpp"
+#include "process/support/loop.hpp"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <linux/loop.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -135,26 +134,15 @@ class OwnPty final : public OwnDevice {
 class OwnLoop final : public OwnDevice {
  public:
   OwnLoop() {
-    const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
     const std::string file = directory_.path() + "/disk";
     std::ofstream{file}.close();
     std::filesystem::resize_file(file, 1 << 20);
     backing_.reset(::open(file.c_str(), O_RDWR | O_CLOEXEC));
-    // Somebody may be quicker between the question and the answer.
-    for (int attempt = 0; control && attempt < 32; ++attempt) {
-      const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
-      const std::string path = "/dev/loop" + std::to_string(number);
-      const UniqueFd loop{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-      if (number < 0 || !loop || ::ioctl(loop.get(), LOOP_SET_FD, backing_.get()) != 0) continue;
-      path_ = path;
-      return;
-    }
-    missing_ = "loop devices";
+    path_ = testing_support::attach_loop(backing_.get());
+    if (path_.empty()) missing_ = "loop devices";
   }
   ~OwnLoop() override {
-    if (path_.empty()) return;
-    const UniqueFd loop{::open(path_.c_str(), O_RDWR | O_CLOEXEC)};
-    ::ioctl(loop.get(), LOOP_CLR_FD);
+    if (!path_.empty()) testing_support::detach_loop(path_);
   }
 
  private:

@@ -4,10 +4,10 @@
 
 #include "base/unique_fd.hpp"
 #include "process/support/devices.hpp"
+#include "process/support/loop.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/loop.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -46,26 +46,14 @@ class Loop {
   Loop() {
     char name[] = "/tmp/holdfast-loop-XXXXXX";
     const UniqueFd file{::mkostemp(name, O_CLOEXEC)};
-    const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
-    if (!file || !control) return;
+    if (!file) return;
     ::unlink(name);
-    if (::ftruncate(file.get(), 16 << 20) != 0) return;
-    // Another process may take the free number between the two calls.
-    for (int attempt = 0; attempt < 20 && path_.empty(); ++attempt) {
-      const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
-      if (number < 0) return;
-      const std::string path = "/dev/loop" + std::to_string(number);
-      UniqueFd device{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-      if (!device || ::ioctl(device.get(), LOOP_SET_FD, file.get()) != 0) continue;
-      path_ = path;
-    }
+    if (::ftruncate(file.get(), 16 << 20) == 0) path_ = testing_support::attach_loop(file.get());
   }
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
   ~Loop() {
-    if (path_.empty()) return;
-    const UniqueFd device{::open(path_.c_str(), O_RDWR | O_CLOEXEC)};
-    ::ioctl(device.get(), LOOP_CLR_FD, 0);
+    if (!path_.empty()) testing_support::detach_loop(path_);
   }
   [[nodiscard]] explicit operator bool() const { return !path_.empty(); }
   [[nodiscard]] const std::string& path() const { return path_; }

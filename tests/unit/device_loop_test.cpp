@@ -3,6 +3,7 @@
 // partitions, and a second loop device on one of them.
 #include "base/unique_fd.hpp"
 #include "device/device.hpp"
+#include "process/support/loop.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -41,24 +42,9 @@ std::string empty_image() {
 class Loop {
  public:
   explicit Loop(const std::string& backing) {
-    const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
     const UniqueFd file{::open(backing.c_str(), O_RDWR | O_CLOEXEC)};
-    if (!control || !file) return;
-    for (int attempt = 0; attempt < 100; ++attempt) {  // another test may take the free one first
-      const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
-      if (number < 0) return;
-      std::string path = "/dev/loop" + std::to_string(number);
-      UniqueFd device{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-      loop_config config{};
-      config.fd = static_cast<__u32>(file.get());
-      config.info.lo_flags = LO_FLAGS_PARTSCAN;
-      if (device && ::ioctl(device.get(), LOOP_CONFIGURE, &config) == 0) {
-        device_ = std::move(device);
-        path_ = std::move(path);
-        return;
-      }
-      if (errno != EBUSY) return;
-    }
+    if (file) path_ = testing_support::attach_loop(file.get(), LO_FLAGS_PARTSCAN);
+    if (!path_.empty()) device_.reset(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
   }
   ~Loop() {
     if (device_) ::ioctl(device_.get(), LOOP_CLR_FD);

@@ -3,17 +3,16 @@
 #include "process/support/devices.hpp"
 
 #include "process/support/child.hpp"
+#include "process/support/loop.hpp"
 
 #include "convention/proxy.hpp"
 #include "convention/uucp.hpp"
 #include "device/device.hpp"
 
 #include <fcntl.h>
-#include <linux/loop.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -53,34 +52,13 @@ Pty::Pty() : master_{::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)} {
 }
 
 LoopDevice::LoopDevice() {
-  const UniqueFd control{::open("/dev/loop-control", O_RDWR | O_CLOEXEC)};
   const UniqueFd backing{::memfd_create("holdfast-loop", MFD_CLOEXEC)};
-  if (!control || !backing || ::ftruncate(backing.get(), 1 << 20) != 0) {
-    missing_ = std::string{"loop devices: "} + std::strerror(errno);
-    return;
-  }
-  // Others take the number that was free a moment ago: try again.
-  for (int attempt = 0; attempt < 50; ++attempt) {
-    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
-    if (number < 0) break;
-    const std::string path = "/dev/loop" + std::to_string(number);
-    const UniqueFd loop{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-    if (!loop) break;
-    loop_config config{};
-    config.fd = static_cast<__u32>(backing.get());
-    if (::ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) {
-      path_ = path;
-      return;
-    }
-    if (errno != EBUSY) break;
-  }
-  missing_ = std::string{"loop devices: "} + std::strerror(errno);
+  if (backing && ::ftruncate(backing.get(), 1 << 20) == 0) path_ = attach_loop(backing.get());
+  if (path_.empty()) missing_ = std::string{"loop devices: "} + std::strerror(errno);
 }
 
 LoopDevice::~LoopDevice() {
-  if (path_.empty()) return;
-  const UniqueFd loop{::open(path_.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (loop) ::ioctl(loop.get(), LOOP_CLR_FD, 0);
+  if (!path_.empty()) detach_loop(path_);
 }
 
 TurnAtThePort::TurnAtThePort() : turn_{::open("/tmp/holdfast-test-turn", O_RDWR | O_CREAT | O_CLOEXEC, 0600)} {
