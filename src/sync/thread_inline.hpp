@@ -11,10 +11,11 @@ namespace list {
 // in front of its list head (glibc sysdeps/nptl: __pthread_list_t, struct pthread robust_prev). Bit 0 of a link marks a
 // priority-inheriting mutex of the C library's.
 inline void** next_at(void* entry) {
-  return reinterpret_cast<void**>(reinterpret_cast<std::uintptr_t>(entry) & ~std::uintptr_t{1});
+  const auto mark = reinterpret_cast<std::uintptr_t>(entry) & 1;
+  return reinterpret_cast<void**>(static_cast<char*>(entry) - mark);
 }
 inline void** previous_at(void* entry) { return next_at(entry) - 1; }
-inline void* entry_of(Node& node) { return &node.next; }
+inline void* entry_of(Node& node) { return static_cast<void*>(&node.next); }
 
 inline void store(void* volatile* where, void* what) { *where = what; }
 }  // namespace list
@@ -52,8 +53,8 @@ inline Node* held_within(const Thread& thread, const void* first, std::size_t by
   void* const head = &thread.head->list;
   for (void* entry = thread.head->list.next; entry != head;) {
     void** const next = list::next_at(entry);
-    const auto at = reinterpret_cast<std::uintptr_t>(next);
-    if (at - reinterpret_cast<std::uintptr_t>(first) < bytes) return reinterpret_cast<Node*>(at - offsetof(Node, next));
+    const auto offset = reinterpret_cast<std::uintptr_t>(next) - reinterpret_cast<std::uintptr_t>(first);
+    if (offset < bytes) return reinterpret_cast<Node*>(reinterpret_cast<char*>(next) - offsetof(Node, next));
     entry = *next;
   }
   return nullptr;

@@ -10,7 +10,7 @@
 //                       whoever takes the lock next and cannot die with a waiter that was woken and then killed.
 //                       Dropped only by release_and_wake_all, where dropping and waking are one step of the kernel.
 //   bit 30     flag     without an owner: the owner died. With an owner the kernel does not look at it, and it is ours:
-//                       a reader's slot: waits, is not inside; a writer's word: the parity of the writers' phase.
+//                       a reader's slot: waits, is not inside; a writer's word: makes it differ (rw_protocol.hpp).
 //   bits 29-0  owner    0 for nobody, else a thread id (at most 2^22, kernel PID_MAX_LIMIT), or with bit 29 a process
 //                       in a registry, which no thread id can equal.
 #pragma once
@@ -52,12 +52,5 @@ constexpr std::uint32_t made_to_wait(std::uint32_t slot) { return slot | kFlag; 
 
 /// A writer's word that lets readers pass.
 constexpr bool open_to_readers(std::uint32_t writer) { return (writer & ~kWaiters) == 0; }
-
-/// What an ownerless writer's word becomes. The parity makes the words of consecutive phases differ even when one
-/// thread writes twice in a row: a reader that was let in between its last look and its sleep must not sleep on an
-/// equal word.
-constexpr std::uint32_t taken_to_write(std::uint32_t word, std::uint32_t me, bool slept, std::uint32_t phase) {
-  return taken(word, me, slept) | ((phase & 1) != 0 ? kFlag : 0);
-}
 
 }  // namespace holdfast::sync::words
