@@ -359,10 +359,11 @@ std::error_code map(const char* path, Region*& region) noexcept {
     error = error_now();
   } else if (!S_ISREG(status.st_mode) || (status.st_size != 0 && status.st_size != sizeof(Region))) {
     error = {EMEDIUMTYPE, std::generic_category()};
+  } else {
     // Two who come first set the same size.
-  } else if (::ftruncate(fd, sizeof(Region)) != 0 ||
-             (memory = ::mmap(nullptr, sizeof(Region), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED) {
-    error = error_now();
+    if (::ftruncate(fd, sizeof(Region)) == 0)
+      memory = ::mmap(nullptr, sizeof(Region), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) error = error_now();
   }
   ::close(fd);
   if (error) return error;

@@ -89,10 +89,27 @@ bool Graph::knows(const Edge& edge) const noexcept {
 }
 
 bool Graph::closes_cycle(const Edge& edge) const noexcept {
-  const std::size_t word = edge.source_word();
-  std::uint64_t reached = region_.reach[edge.target()].words[word].load(std::memory_order_relaxed);
-  if (edge.target() / 64 == word) reached |= bit(edge.target());
-  return (reached & edge.source_bits()) != 0;
+  const auto leads_back = [&](Node node) {
+    const std::size_t word = edge.source_word();
+    std::uint64_t reached = region_.reach[node].words[word].load(std::memory_order_relaxed);
+    if (node / 64 == word) reached |= bit(node);
+    return (reached & edge.source_bits()) != 0;
+  };
+  if (leads_back(edge.target())) return true;
+  return !has_row(edge.target()) && any_direct(edge.target(), leads_back);
+}
+
+void Graph::make_row(Node node) noexcept {
+  if (has_row(node)) return;
+  const std::size_t words = (2 * classes() + 63) / 64;
+  any_direct(node, [&](Node next) {
+    unite(region_.reach[node], region_.reach[next], words);
+    set(region_.reach, node, next);
+    return false;
+  });
+  const ClassIndex of = class_of(node);
+  region_.recursive[of / 64].fetch_or(std::uint64_t{1} << (of % 64), std::memory_order_relaxed);
+  step();
 }
 
 void Graph::set(std::array<Row, kNodes>& rows, Node from, Node to) noexcept {
@@ -133,14 +150,18 @@ Graph::Added Graph::add(const Edge& edge, const Sighting& sighting, Token& token
     if (result == Added::known) return;
     keep(WitnessKey::of(edge), sighting);
     const Node target = edge.target();
+    make_row(target);
     set(region_.direct, arrival(edge.from, How::exclusive), target);
     if (!is_shared(edge.held)) set(region_.direct, arrival(edge.from, How::recursive_shared), target);
     region_.orders.fetch_add(1, std::memory_order_relaxed);
     // What reaches where the order starts from reaches the target then, too.
     const Node start = arrival(edge.from, How::exclusive);
-    if (has(region_.reach, start, target) && (is_shared(edge.held) || has(region_.reach, start + 1, target))) return;
+    if (has(region_.reach, start, target) &&
+        (is_shared(edge.held) || !has_row(start + 1) || has(region_.reach, start + 1, target)))
+      return;
     const std::size_t nodes = 2 * classes();
     for (Node node = 0; node < nodes; ++node) {
+      if (!has_row(node)) continue;
       std::uint64_t reached = region_.reach[node].words[edge.source_word()].load(std::memory_order_relaxed);
       if (node / 64 == edge.source_word()) reached |= bit(node);
       if ((reached & edge.source_bits()) == 0 || has(region_.reach, node, target)) continue;
@@ -155,12 +176,13 @@ Graph::Added Graph::add(const Edge& edge, const Sighting& sighting, Token& token
 bool Graph::close(Turn& turn) noexcept {
   const std::size_t nodes = 2 * classes();
   const std::size_t words = (nodes + 63) / 64;
-  for (Node node = 0; node < nodes; ++node) unite(region_.reach[node], region_.direct[node], words);
+  for (Node node = 0; node < nodes; ++node)
+    if (has_row(node)) unite(region_.reach[node], region_.direct[node], words);
   // Warshall, a row at a time.
   for (Node through = 0; through < nodes; ++through) {
     if (!turn.still_mine()) return false;
     for (Node node = 0; node < nodes; ++node)
-      if (has(region_.reach, node, through)) unite(region_.reach[node], region_.reach[through], words);
+      if (has_row(node) && has(region_.reach, node, through)) unite(region_.reach[node], region_.reach[through], words);
   }
   return true;
 }
@@ -180,6 +202,7 @@ void Graph::add(const Use& use, const Sighting& sighting, Token& token) noexcept
     Word& handler = recursive ? record.handler_recursive : record.handler_plain;
     Word& open = is_shared(use.how) ? record.open_shared : record.open_exclusive;
     if ((use.handler & ~handler.load(std::memory_order_relaxed)) != 0) {
+      make_row(arrival(use.of, use.how));
       keep({WitnessKey::kInHandler, use.of, false, recursive}, sighting);
       handler.fetch_or(use.handler, std::memory_order_relaxed);
       step();
@@ -227,10 +250,10 @@ std::size_t Graph::way_back(const Edge& edge, Search& search, std::span<Edge> wa
   visit(edge.target(), edge.target());
   while (first < last && !is_end(search.queue[first])) {
     const Node node = search.queue[first++];
-    for (std::size_t word = 0; word < kNodes / 64; ++word)
-      for (std::uint64_t left = region_.direct[node].words[word].load(std::memory_order_relaxed); left != 0;
-           left &= left - 1)
-        visit(static_cast<Node>(64 * word + static_cast<unsigned>(__builtin_ctzll(left))), node);
+    any_direct(node, [&](Node next) {
+      visit(next, node);
+      return false;
+    });
   }
   if (first == last) return 0;
   std::size_t length = 0;

@@ -154,6 +154,21 @@ class Graph {
   [[nodiscard]] bool has(const std::array<Row, kNodes>& rows, Node from, Node to) const noexcept {
     return ((rows[from].words[to / 64].load(std::memory_order_relaxed) >> (to % 64)) & 1) != 0;
   }
+  [[nodiscard]] bool has_row(Node node) const noexcept {
+    const ClassIndex of = class_of(node);
+    return node % 2 == 0 || ((region_.recursive[of / 64].load(std::memory_order_relaxed) >> (of % 64)) & 1) != 0;
+  }
+  // Gives the node a row, if it has none. In a turn.
+  void make_row(Node node) noexcept;
+  // Calls `visit` for each node that an order leads to from this one, until it says true, and says whether it did.
+  template <class Visit>
+  bool any_direct(Node node, Visit&& visit) const noexcept {
+    for (std::size_t word = 0; word < kNodes / 64; ++word)
+      for (std::uint64_t left = region_.direct[node].words[word].load(std::memory_order_relaxed); left != 0;
+           left &= left - 1)
+        if (visit(static_cast<Node>(64 * word + static_cast<unsigned>(__builtin_ctzll(left))))) return true;
+    return false;
+  }
   void set(std::array<Row, kNodes>& rows, Node from, Node to) noexcept;
   void unite(Row& to, const Row& with, std::size_t words) noexcept;
   [[nodiscard]] std::atomic<std::uint16_t>& index_of(std::uint64_t packed) const noexcept;

@@ -101,8 +101,10 @@ struct Region {
   std::array<Word, 1> reserved;
   std::array<Word, kClasses> keys;  // taken from the front, each by a compare-and-swap from 0
   std::array<ClassRecord, kClasses> records;
-  std::array<Row, kNodes> direct;                                        // [x] has y: x was held, y was waited for
-  std::array<Row, kNodes> reach;                                         // transitive closure of `direct`
+  std::array<Word, kClasses / 64> recursive;  // classes that were waited for by recursive readers
+  std::array<Row, kNodes> direct;             // [x] has y: x was held, y was waited for
+  // Transitive closure of `direct`. A class's second node has no row until something arrives there: see `recursive`.
+  std::array<Row, kNodes> reach;
   std::array<std::atomic<std::uint16_t>, 2 * kWitnesses> witness_index;  // hash table of number + 1
   std::array<Witness, kWitnesses> witnesses;
   std::array<Module, kModules> module;

@@ -32,7 +32,8 @@ _Unwind_Reason_Code visit(_Unwind_Context* context, void* data) {
   // The "CFA" that is asked for here is the frame's stack pointer.
   if (_Unwind_GetCFA(context) <= walk.below) return _URC_NO_REASON;
   // A return address may lie behind the function's last instruction: name the call instead.
-  walk.addresses[walk.count++] = reinterpret_cast<const void*>(before_call != 0 ? address : address - 1);
+  walk.addresses[walk.count++] =
+      reinterpret_cast<const void*>(before_call != 0 ? address : address - 1);  // NOLINT(performance-no-int-to-ptr)
   return _URC_NO_REASON;
 }
 
@@ -92,7 +93,9 @@ void Modules::unpack(std::uint64_t place, char (&path)[112], Frame& to, Symbols 
   if (symbols == Symbols::leave || base == 0) return;
   Dl_info info{};
   const std::uintptr_t address = base - 1 + to.offset;
-  if (::dladdr(reinterpret_cast<const void*>(address), &info) == 0 || info.dli_sname == nullptr) return;
+  if (::dladdr(reinterpret_cast<const void*>(address), &info) == 0 ||  // NOLINT(performance-no-int-to-ptr)
+      info.dli_sname == nullptr)
+    return;
   to.symbol = info.dli_sname;
   to.into = address - reinterpret_cast<std::uintptr_t>(info.dli_saddr);
 }
