@@ -2,12 +2,14 @@
 // The validator through the real locks.
 #include <holdfast/sync/mutex.hpp>
 #include <holdfast/sync/order.hpp>
+#include <holdfast/sync/rw_semaphore.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -106,6 +108,41 @@ TEST_F(OrderOfLocks, scoped_lock_of_the_library_backs_off_and_is_fine) {
     const std::scoped_lock both{b, a};
   }
   EXPECT_THAT(kinds_, IsEmpty());
+}
+
+TEST_F(OrderOfLocks, readers_in_opposite_orders_are_found_because_writers_come_between) {
+  rw_semaphore a{LockClass{"rw.a"}};
+  rw_semaphore b{LockClass{"rw.b"}};
+  {
+    const std::shared_lock first{a};
+    const std::shared_lock second{b};
+  }
+  EXPECT_THAT(kinds_, IsEmpty());
+  const std::shared_lock first{b};
+  const std::shared_lock second{a};
+  EXPECT_THAT(kinds_, ElementsAre(Report::Kind::inversion));
+}
+
+TEST_F(OrderOfLocks, a_reader_under_a_mutex_and_a_mutex_under_a_writer_are_found_between_threads) {
+  rw_semaphore table{LockClass{"rw.table"}, Policy::writer_first};
+  mutex queue{LockClass{"rw.queue"}};
+  std::thread{[&] {
+    const std::lock_guard first{queue};
+    const std::shared_lock second{table};
+  }}.join();
+  std::thread{[&] {
+    ASSERT_TRUE(table.down_write().has_value());
+    ASSERT_TRUE(table.downgrade_write().has_value());
+    ASSERT_TRUE(queue.trylock().has_value());  // backs off, had it not got it
+    queue.unlock();
+    ASSERT_TRUE(table.up_read().has_value());
+  }}.join();
+  EXPECT_THAT(kinds_, IsEmpty());
+  std::thread{[&] {
+    const std::lock_guard first{table};
+    const std::lock_guard second{queue};
+  }}.join();
+  EXPECT_THAT(kinds_, ElementsAre(Report::Kind::inversion));
 }
 
 TEST_F(OrderOfLocks, locks_without_a_class_are_left_alone) {
