@@ -82,7 +82,8 @@ class HF_API Claim {
   ///
   /// Borrowed: closed by release(), not to be read. Made on first use: an inotify instance (inotify(7): by default a
   /// user has 128 of them), which makes release() some 5 ms longer after the devices are free.
-  /// \returns no_resources when the user has no inotify instance left: call check() from time to time then; not_held
+  /// \returns no_resources when the user has no inotify instance left: call check() from time to time then; gone, when
+  ///          a device went before; not_held
   [[nodiscard]] Result<int> notice_fd();
 
   /// Gives the devices back. Idempotent; cannot fail: what vanished meanwhile is as good as given back.

@@ -152,6 +152,8 @@ Result<int> Holding::notice_fd() {
     if (auto added = watch->add(device.node, terminal && held != nodes_.end() ? held->subject.fd : -1); !added)
       return std::unexpected(std::move(added.error()));
   }
+  // What went before it was watched has no event.
+  if (auto there = check(); !there) return std::unexpected(std::move(there.error()));
   watch_ = std::move(*watch);
   return watch_->fd();
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,6 +103,27 @@ TEST(Gone, is_noticed_from_c) {
   hf_release(mine);
   EXPECT_EQ(hf_claim_check(nullptr), -1);
   EXPECT_EQ(hf_claim_notice_fd(nullptr), -1);
+}
+
+TEST(Gone, before_there_is_anything_to_notice_it_with_is_said_at_once) {
+  const LoopDevice loop;
+  if (!loop.missing().empty()) GTEST_SKIP() << loop.missing();
+  const std::string words = in_a_child([&loop]() -> std::string {
+    struct stat node{};
+    if (::stat(loop.path().c_str(), &node) != 0) return "no node";
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("none", "/dev", "tmpfs", 0, nullptr) != 0 ||
+        ::mknod(loop.path().c_str(), S_IFBLK | 0600, node.st_rdev) != 0)
+      return "no /dev of its own";
+    auto mine = claim(loop.path());
+    if (!mine) return mine.error().message;
+    if (::unlink(loop.path().c_str()) != 0) return "not removed";
+    const auto notice = mine->notice_fd();
+    if (notice) return "a notice that nothing will ever make readable";
+    return notice.error().code == errc::gone ? "told" : notice.error().message;
+  });
+  if (words.starts_with("no ")) GTEST_SKIP() << words;
+  EXPECT_EQ(words, "told");
 }
 
 TEST(Gone, has_no_notice_when_the_user_has_no_inotify_left_and_check_still_tells) {
