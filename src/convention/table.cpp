@@ -30,10 +30,12 @@ bool is_block(const Subject& subject) { return subject.node.id.kind == device::K
 
 // A node that is not kept open can lose its number to another device while the claim lasts (the minor of a bsg node is
 // free as soon as its drive is pulled out), and our proxy would then keep that one from its users. A claim of such a
-// node covers the neighbour that was asked for here, so the two meet there.
+// node covers the neighbour that was asked for here, so the two meet there: of disks and drives. What else lies in a
+// HID device (an i2c adapter, a GPIO chip, a sensor) covers nothing but itself (device/siblings.cpp).
 std::optional<std::string> if_neighbours_suffice(const Subject& subject) {
-  if (subject.relation != Relation::same_function || harmless_to_open(subject.family) ||
-      !harmless_to_open(subject.device->family))
+  const Family asked = subject.device->family;
+  if (subject.relation != Relation::same_function || asked == Family::hid || asked == Family::input ||
+      harmless_to_open(subject.family) || !harmless_to_open(asked))
     return std::nullopt;
   return "held through the node that was asked for";
 }

@@ -100,6 +100,24 @@ TEST(Applicability, device_that_acts_when_opened_has_the_proxy_alone) {
   EXPECT_EQ(applicable(device_of(Family::tape)), std::set{proxy});
 }
 
+TEST(Applicability, neighbour_that_is_not_opened_is_left_to_the_asked_node_where_its_own_claim_covers_that) {
+  const auto has_proxy = [](Family asked, Family neighbour) {
+    const device::Device device = device_of(asked);
+    Subject subject;
+    subject.device = &device;
+    subject.node = device_of(neighbour).node;
+    subject.family = neighbour;
+    subject.relation = Relation::same_function;
+    return !entry(proxy).inapplicable(subject);
+  };
+  EXPECT_FALSE(has_proxy(Family::optical, Family::other)) << "a bsg node's claim covers its drive";
+  EXPECT_FALSE(has_proxy(Family::scsi_generic, Family::tape));
+  EXPECT_TRUE(has_proxy(Family::tape, Family::tape)) << "neither of the two is opened";
+  // The i2c adapter and the GPIO chip of a bridge, the iio device of a sensor: theirs covers nothing else.
+  EXPECT_TRUE(has_proxy(Family::hid, Family::other));
+  EXPECT_TRUE(has_proxy(Family::input, Family::other));
+}
+
 TEST(Applicability, nodes_without_a_convention_of_their_own_are_locked_as_files) {
   for (const Family family : {Family::usb, Family::hid, Family::input, Family::video})
     EXPECT_EQ(applicable(device_of(family)), (std::set{proxy, flock, posix})) << device::to_string(family);
