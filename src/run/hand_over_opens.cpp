@@ -45,6 +45,16 @@ std::optional<struct stat> target_of(const PathCall& call, const Caller& caller)
   return status;
 }
 
+// Whether an open of an existing node by its own path differs from this one in nothing: what else the kernel may say to
+// it (ELOOP, EXDEV of openat2(2)), an open of ours would not hear.
+bool just_opens(const PathCall& call) { return call.how == 0 && (call.flags & O_NOFOLLOW) == 0; }
+
+// Of a device node: EEXIST, ENOTDIR.
+bool is_always_refused(const PathCall& call) {
+  constexpr int kNew = O_CREAT | O_EXCL;
+  return (call.flags & kNew) == kNew || (call.flags & O_DIRECTORY) != 0;
+}
+
 // The disk that a block device's partition is on, or the device itself.
 dev_t disk_of(dev_t device) {
   char path[64];
@@ -69,9 +79,12 @@ class ExclusiveLending final : public Lending {
       : fd_{mark.fd},
         node_{mark.node},
         sg_{mark.node.id.kind == device::Kind::character},
+        optical_{!sg_ && mark.node.id.major == kOpticalMajor},
         disk_{sg_ ? mark.node.id.rdev() : disk_of(mark.node.id.rdev())},
-        access_{::fcntl(mark.fd, F_GETFL) & O_ACCMODE},
-        surroundings_{surroundings} {}
+        access_{sg_ || optical_ ? O_RDWR : O_RDONLY},
+        surroundings_{surroundings} {
+    if (leads_to_node()) access_ = ::fcntl(fd_, F_GETFL) & O_ACCMODE;
+  }
 
   std::optional<Answer> consider(const Question& question, const Caller& caller) override {
     if (question.call == Call::flock || question.call == Call::fcntl) {
@@ -79,13 +92,16 @@ class ExclusiveLending final : public Lending {
       return std::nullopt;
     }
     const auto call = open_call(question, caller);
-    if (!call || (call->flags & O_PATH) != 0) return std::nullopt;
+    if (!call || (call->flags & O_PATH) != 0 || is_always_refused(*call)) return std::nullopt;
     if (!sg_ && (call->flags & O_EXCL) == 0) return std::nullopt;
     const auto target = target_of(*call, caller);
     if (!target || (sg_ ? !S_ISCHR(target->st_mode) : !S_ISBLK(target->st_mode)) || !meets_ours(target->st_rdev))
       return std::nullopt;
-    if (!lent_ && target->st_rdev == node_.id.rdev() && can_share(*call, caller)) return share(*call);
-    if (!lent_) lend();
+    if (!lent_ && is_node(*target) && can_share(*call, caller)) return share(*call);
+    // While a process of the command has our description, the kernel refuses the disk to the next one as it would
+    // without us. (To sg it may make it wait: not for us.)
+    const bool is_refused = !sg_ && shared_ && is_elsewhere();
+    if (!lent_ && !is_refused) lend();
     not_before_ = Clock::now() + kCallUnderWay;
     // Other marks of the claim may be on the same disk: all of them are asked.
     return std::nullopt;
@@ -98,8 +114,8 @@ class ExclusiveLending final : public Lending {
   }
 
   void refresh() override {
-    struct stat status{};
-    lent_ = ::fstat(fd_, &status) != 0 || status.st_rdev != node_.id.rdev();
+    lent_ = !leads_to_node();
+    if (!lent_) access_ = ::fcntl(fd_, F_GETFL) & O_ACCMODE;
     // The other one of us may have shared it.
     shared_ = true;
     shared_exclusively_ = true;
@@ -108,6 +124,14 @@ class ExclusiveLending final : public Lending {
   std::vector<std::string> watched() const override { return {node_.path}; }
 
  private:
+  static constexpr unsigned kOpticalMajor = 11;
+
+  // Lent, it leads to /dev/null.
+  bool leads_to_node() const {
+    struct stat status{};
+    return ::fstat(fd_, &status) == 0 && status.st_rdev == node_.id.rdev();
+  }
+
   bool meets_ours(dev_t target) const {
     const dev_t ours = node_.id.rdev();
     if (target == ours) return true;
@@ -115,12 +139,16 @@ class ExclusiveLending final : public Lending {
     return !sg_ && (disk_of(target) == ours || disk_ == target);
   }
 
+  // The very node, not another one of the device: that may have other permissions, or lie where no device is opened.
+  bool is_node(const struct stat& target) const {
+    return target.st_rdev == node_.id.rdev() && device::InodeId{target.st_dev, target.st_ino} == node_.inode;
+  }
+
   // Whether an open(2) of ours is as good as the command's.
   bool can_share(const PathCall& call, const Caller& caller) const {
     // A drive may take its time to close the tray and look at the disc, and we have others to answer. An sg node makes
     // us wait for nobody: we have it.
-    constexpr unsigned kOptical = 11;
-    if (!sg_ && node_.id.major == kOptical && (call.flags & O_NONBLOCK) == 0) return false;
+    if (!just_opens(call) || (optical_ && (call.flags & O_NONBLOCK) == 0)) return false;
     const auto credentials = caller.credentials();
     return credentials && credentials->uid == ::geteuid() && caller.still_asks();
   }
@@ -172,7 +200,9 @@ class ExclusiveLending final : public Lending {
   void open_ours() {
     const bool shared = surroundings_.mode == Mode::shared;
     const int flags = (sg_ ? O_RDWR : access_) | (shared ? 0 : O_EXCL) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    const base::UniqueFd opened{::open(node_.path.c_str(), flags)};
+    base::UniqueFd opened{::open(node_.path.c_str(), flags)};
+    if (!opened && optical_ && (errno == EACCES || errno == EROFS))
+      opened.reset(::open(node_.path.c_str(), (flags & ~O_ACCMODE) | O_RDONLY));
     if (!opened || !device::recheck(opened.get(), node_)) return;
     if (sg_ && (::flock(opened.get(), (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 ||
                 !lock_whole(opened.get(), shared ? F_RDLCK : F_WRLCK)))
@@ -241,6 +271,7 @@ class ExclusiveLending final : public Lending {
   int fd_;
   device::Node node_;
   bool sg_;
+  bool optical_;
   dev_t disk_;
   int access_;
   const Surroundings& surroundings_;

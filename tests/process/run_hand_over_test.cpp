@@ -3,11 +3,13 @@
 // in a tight loop stays out.
 #include "run_support.hpp"
 
+#include <gmock/gmock.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include <cstdio>
+#include <filesystem>
 
 namespace holdfast::run_test {
 namespace {
@@ -339,6 +341,96 @@ TEST(HandOver, each_open_with_o_excl_is_like_the_first) {
   EXPECT_EQ(run.line(), "locked") << "what it had locked went with its close";
   EXPECT_EQ(run.line(), "0 0 b'x'");
   EXPECT_EQ(run.wait(), 0);
+}
+
+// What else an open asks for is answered as if there were no claim.
+TEST(HandOver, an_open_with_o_excl_that_the_kernel_refuses_is_refused_under_the_claim_too) {
+  const Loop loop;
+  if (!loop) GTEST_SKIP() << "no loop device to be had";
+  Process run = python(loop.path(),
+                       "import ctypes, tempfile\n"
+                       "D = tempfile.mkdtemp(); L = D + '/link'; os.symlink(P, L)\n"
+                       "def at(path, flags):\n"
+                       "  try: os.close(os.open(path, os.O_RDONLY | os.O_EXCL | flags)); print('in')\n"
+                       "  except OSError as e: print(e.errno)\n"
+                       "at(P, os.O_CREAT); at(P, os.O_DIRECTORY); at(L, os.O_NOFOLLOW)\n"
+                       "libc = ctypes.CDLL(None, use_errno=True)\n"
+                       "how = (ctypes.c_uint64 * 3)(os.O_RDONLY | os.O_EXCL, 0, 4)  # RESOLVE_NO_SYMLINKS\n"
+                       "print('in' if libc.syscall(437, -100, L.encode(), how, 24) >= 0 else ctypes.get_errno())\n"
+                       "at(P, os.O_NOFOLLOW); at(L, 0)\n"
+                       "os.unlink(L); os.rmdir(D)\n");
+  for (const int error : {EEXIST, ENOTDIR, ELOOP, ELOOP}) EXPECT_EQ(run.line(), std::to_string(error));
+  EXPECT_EQ(run.line(), "in");
+  EXPECT_EQ(run.line(), "in");
+  EXPECT_EQ(run.wait(), 0);
+}
+
+// The ways of access of all open descriptors of a device (fcntl(2), F_GETFL), as seen by root.
+std::vector<int> opens_of(const std::string& path) {
+  std::vector<int> found;
+  for (const auto& process : std::filesystem::directory_iterator{"/proc"}) {
+    std::error_code gone;
+    for (auto fd = std::filesystem::directory_iterator{process.path() / "fd", gone};
+         !gone && fd != std::filesystem::directory_iterator{}; fd.increment(gone)) {
+      if (std::filesystem::read_symlink(fd->path(), gone) != path) continue;
+      const std::string info = process.path() / "fdinfo" / fd->path().filename();
+      std::FILE* const file = std::fopen(info.c_str(), "re");
+      if (file == nullptr) continue;
+      unsigned flags = 0;
+      if (std::fscanf(file, "pos: %*d flags: %o", &flags) == 1) found.push_back(static_cast<int>(flags) & O_ACCMODE);
+      std::fclose(file);
+    }
+  }
+  return found;
+}
+
+TEST(HandOver, another_users_try_leaves_o_excl_where_it_is) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  const Loop loop;
+  if (!loop) GTEST_SKIP() << "no loop device to be had";
+  ASSERT_EQ(::chmod(loop.path().c_str(), 0666), 0);
+  Process run = python(loop.path(),
+                       "fd = os.open(P, os.O_RDONLY | os.O_EXCL)\n"
+                       "print('open', flush=True); sys.stdin.readline()\n"
+                       "if os.fork() == 0:\n"
+                       "  os.close(fd); os.setuid(65534)\n"
+                       "  try: os.open(P, os.O_RDONLY | os.O_EXCL); print('in', flush=True)\n"
+                       "  except OSError as e: print(e.errno, flush=True)\n"
+                       "  os._exit(0)\n"
+                       "os.wait(); print('tried', flush=True); sys.stdin.readline()\n");
+  EXPECT_EQ(run.line(), "open");
+  const auto before = opens_of(loop.path());
+  run.type("\n");
+  EXPECT_EQ(run.line(), std::to_string(EBUSY));
+  EXPECT_EQ(run.line(), "tried");
+  EXPECT_EQ(opens_of(loop.path()).size(), before.size());
+  run.type("\n");
+  EXPECT_EQ(run.wait(), 0);
+}
+
+TEST(HandOver, the_keeper_takes_o_excl_back_the_way_it_was) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  const Loop loop;
+  if (!loop) GTEST_SKIP() << "no loop device to be had";
+  ASSERT_EQ(::chmod(loop.path().c_str(), 0666), 0);
+  Process run = python(loop.path(),
+                       "os.setuid(65534)\n"
+                       "fd = os.open(P, os.O_RDONLY | os.O_EXCL)\n"
+                       "print('open', flush=True); sys.stdin.readline()\n"
+                       "os.close(fd); print('closed', flush=True); sys.stdin.readline()\n");
+  EXPECT_EQ(run.line(), "open");
+  run.kill(SIGKILL);
+  run.wait();
+  run.type("\n");
+  EXPECT_EQ(run.line(), "closed");
+  const auto taken = [&] {
+    const UniqueFd fd{::open(loop.path().c_str(), O_RDONLY | O_EXCL | O_CLOEXEC)};
+    return !fd && errno == EBUSY;
+  };
+  ASSERT_TRUE(soon(taken));
+  EXPECT_THAT(opens_of(loop.path()), testing::Each(O_RDONLY)) << "a writable one would make udev probe the disk";
+  run.type("\n");
+  EXPECT_TRUE(soon([&] { return !taken(); }));
 }
 
 TEST(HandOver, o_excl_that_came_back_is_kept_by_the_keeper_too) {
