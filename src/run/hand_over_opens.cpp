@@ -16,6 +16,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <scsi/sg.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -70,6 +71,17 @@ dev_t disk_of(dev_t device) {
   return found == 2 ? makedev(disk_major, disk_minor) : device;
 }
 
+// Whether an sg node is an optical drive's (SPC-4 table 139). read(2) and write(2) of sg want the very credentials that
+// opened it, which end with exec(2) (drivers/scsi/sg.c, sg_check_file_access()): a description of ours serves those who
+// use the ioctl SG_IO alone, as burn programs do. Programs for scanners and disks read and write.
+bool is_drive(dev_t sg) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/sys/dev/char/%u:%u/device/type", major(sg), minor(sg));
+  const base::UniqueFd file{::open(path, O_RDONLY | O_CLOEXEC)};
+  char type[2]{};
+  return file && ::read(file.get(), type, sizeof type) == 2 && type[0] == '5' && type[1] == '\n';
+}
+
 // What is asked for besides the way of access, and can be changed afterwards (fcntl(2) F_SETFL).
 constexpr int kChangeable = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
 
@@ -80,6 +92,7 @@ class ExclusiveLending final : public Lending {
         node_{mark.node},
         sg_{mark.node.id.kind == device::Kind::character},
         optical_{!sg_ && mark.node.id.major == kOpticalMajor},
+        may_be_shared_{!sg_ || is_drive(mark.node.id.rdev())},
         disk_{sg_ ? mark.node.id.rdev() : disk_of(mark.node.id.rdev())},
         access_{sg_ || optical_ ? O_RDWR : O_RDONLY},
         surroundings_{surroundings} {
@@ -148,7 +161,7 @@ class ExclusiveLending final : public Lending {
   bool can_share(const PathCall& call, const Caller& caller) const {
     // A drive may take its time to close the tray and look at the disc, and we have others to answer. An sg node makes
     // us wait for nobody: we have it.
-    if (!just_opens(call) || (optical_ && (call.flags & O_NONBLOCK) == 0)) return false;
+    if (!just_opens(call) || !may_be_shared_ || (optical_ && (call.flags & O_NONBLOCK) == 0)) return false;
     const auto credentials = caller.credentials();
     return credentials && credentials->uid == ::geteuid() && caller.still_asks();
   }
@@ -178,8 +191,26 @@ class ExclusiveLending final : public Lending {
 
   // Our description as if it had just been opened.
   [[nodiscard]] int reset(int flags) const {
-    if (!sg_) ::lseek(fd_, 0, SEEK_SET);
+    if (sg_) {
+      reset_sg();
+    } else {
+      ::lseek(fd_, 0, SEEK_SET);
+    }
     return ::fcntl(fd_, F_SETFL, flags & kChangeable) == 0 ? 0 : errno;
+  }
+
+  // What a program can set of an sg description, as after open(2) (drivers/scsi/sg.c, sg_add_sfp()). The reserved
+  // buffer stays: programs that care for its size ask for one.
+  void reset_sg() const {
+    struct Setting {
+      unsigned long request;
+      int value;
+    };
+    constexpr int kMinute = 60 * 100;  // in ticks of USER_HZ
+    for (const Setting& setting :
+         {Setting{SG_SET_TIMEOUT, kMinute}, Setting{SG_SET_FORCE_PACK_ID, 0}, Setting{SG_SET_KEEP_ORPHAN, 0},
+          Setting{SG_SET_COMMAND_Q, 0}, Setting{SG_NEXT_CMD_LEN, 0}})
+      ::ioctl(fd_, setting.request, &setting.value);
   }
 
   // The way of access cannot be changed: for once there is a moment between two system calls of ours.
@@ -272,6 +303,7 @@ class ExclusiveLending final : public Lending {
   device::Node node_;
   bool sg_;
   bool optical_;
+  bool may_be_shared_;
   dev_t disk_;
   int access_;
   const Surroundings& surroundings_;

@@ -700,6 +700,42 @@ TEST(Drive, a_claim_leaves_an_open_tray_open_which_a_plain_open_would_shut) {
   settle();
 }
 
+TEST(Drive, each_open_of_its_sg_node_under_a_run_is_like_the_first) {
+  constexpr const char* kCommand = R"(
+import array, fcntl, os, struct
+def at(fd, request): word = array.array('i', [-1]); fcntl.ioctl(fd, request, word); return word[0]
+def state(fd):  # SG_GET_TIMEOUT, SG_GET_COMMAND_Q, SG_GET_KEEP_ORPHAN
+  return fcntl.ioctl(fd, 0x2202), at(fd, 0x2270), at(fd, 0x2288)
+def again(): return os.open('/dev/sg0', os.O_RDWR | os.O_NONBLOCK)
+fd = again()
+first = state(fd)
+for request, value in (0x2201, 1000), (0x2271, 1), (0x2287, 1), (0x227b, 1): fcntl.ioctl(fd, request, struct.pack('i', value))
+assert state(fd) != first
+os.close(fd)
+fd = again()
+print('like the first' if state(fd) == first else state(fd))
+)";
+  const auto said =
+      interop::run_to_the_end({HOLDFAST_COMMAND, "run", "-n", "/dev/sg0", "--", "/usr/bin/python3", "-c", kCommand});
+  EXPECT_EQ(said.status, 0) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("like the first"));
+}
+
+TEST(Drive, the_sg_node_of_what_is_no_drive_is_read_and_written_under_a_run) {
+  constexpr const char* kCommand = R"(
+import ctypes, os, struct
+fd = os.open('/dev/sg2', os.O_RDWR | os.O_EXCL)
+cdb = ctypes.create_string_buffer(6)  # TEST UNIT READY
+header = struct.pack('iiBBHIPPPIIiP', ord('S'), -1, 6, 0, 0, 0, 0, ctypes.addressof(cdb), 0, 20000, 0, 7, 0)
+os.write(fd, header.ljust(88, b'\0'))
+print('answered with', len(os.read(fd, 88)))
+)";
+  const auto said =
+      interop::run_to_the_end({HOLDFAST_COMMAND, "run", "-n", "/dev/sg2", "--", "/usr/bin/python3", "-c", kCommand});
+  EXPECT_EQ(said.status, 0) << said.output;
+  EXPECT_THAT(said.output, HasSubstr("answered with 88"));
+}
+
 TEST(Drive, is_claimed_while_udevd_looks_at_it_again_and_again) {
   Child stirrer{[](Peer& test) {
     test.tell("stirring");
