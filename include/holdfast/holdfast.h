@@ -83,7 +83,7 @@ HF_API int hf_claim_check(hf_claim *claim);
 
 /*
  * A descriptor that poll(2) shows readable when hf_claim_check() may answer otherwise than before; -1 with errno on
- * failure, EMFILE when the user has no inotify instance left. Borrowed; do not read from it.
+ * failure: EMFILE when the user has no inotify instance left, ENXIO when a device is gone already. Borrowed; do not read from it.
  */
 HF_API int hf_claim_notice_fd(hf_claim *claim);
 

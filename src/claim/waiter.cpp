@@ -136,7 +136,8 @@ Waiter::Woken Waiter::wait_for_proxy(const convention::WaiterSlot& slot, const L
 
 // A holder keeps its locks on a device that was pulled out, so they say nothing of that.
 bool Waiter::all_there() const {
-  return std::ranges::all_of(devices_, [](const device::Device& one) { return device::still_there(one.node).has_value(); });
+  return std::ranges::all_of(devices_,
+                             [](const device::Device& one) { return device::still_there(one.node).has_value(); });
 }
 
 // A process's lock file under any of the names. Sharers' files, which are no obstacle to sharers, are left to an

@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
 #include <sys/file.h>
 
 #include <algorithm>
@@ -21,14 +20,14 @@ int operation(Mode mode) { return (mode == Mode::exclusive ? LOCK_EX : LOCK_SH) 
 // Takes the lock; an Obstacle names whoever has it.
 std::optional<Obstacle> lock(int fd, const device::Node& node, const Subject& subject, Mode mode,
                              const base::Places& places) {
-  for (int attempt = 0;; ++attempt) {
+  UdevPatience patience;
+  while (true) {
     if (::flock(fd, operation(mode)) == 0) return std::nullopt;
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return faulted(base::fault(errno, "flock", node.path));
     Holder holder = find_lock_holder(node.inode, LockKind::flock, places);
-    const bool passing = node.id.kind == device::Kind::block && is_udev(holder) && attempt < kUdevTries;
-    if (!passing) return busy(subject, std::move(holder), "flock");
-    ::poll(nullptr, 0, kUdevPauseMs);
+    if (node.id.kind != device::Kind::block || !patience.try_again(holder))
+      return busy(subject, std::move(holder), "flock");
   }
 }
 

@@ -8,9 +8,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <functional>
 #include <memory>
@@ -151,9 +154,15 @@ Holder find_opener(const device::Node& node, const base::Places& places) {
   return found > 0 ? holder_of(found) : Holder{};
 }
 
-bool is_udev(const Holder& holder) {
-  return holder.command == "systemd-udevd" || holder.command == "(udev-worker)" || holder.command == "udevadm" ||
-         holder.command == "cdrom_id";
+bool UdevPatience::try_again(const Holder& holder) {
+  constexpr std::array<std::string_view, 4> kUdev{"systemd-udevd", "(udev-worker)", "udevadm", "cdrom_id"};
+  if (std::find(kUdev.begin(), kUdev.end(), holder.command) == kUdev.end()) return false;
+  const auto now = std::chrono::steady_clock::now();
+  if (!end_) end_ = now + std::chrono::seconds{1};
+  if (now >= *end_) return false;
+  constexpr int kPauseMs = 20;
+  ::poll(nullptr, 0, kPauseMs);
+  return true;
 }
 
 }  // namespace holdfast::convention

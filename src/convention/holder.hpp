@@ -8,6 +8,8 @@
 #include <holdfast/error.hpp>
 #include <holdfast/options.hpp>
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,9 +32,14 @@ enum class LockKind : std::uint8_t { flock, record };
 [[nodiscard]] Holder find_opener(const device::Node& node, const base::Places& places);
 
 /// udevd takes a disk for some milliseconds whenever it probes it (LOCK_SH; O_EXCL on a drive, by cdrom_id), and gives
-/// way by itself: whoever meets it tries again so often.
-inline constexpr int kUdevTries = 50;
-inline constexpr int kUdevPauseMs = 20;
-[[nodiscard]] bool is_udev(const Holder& holder);
+/// way by itself: whoever meets it tries again, for a second at most, since any program can have such a name.
+class UdevPatience {
+ public:
+  /// Sleeps a moment and says true, or says at once that it is no use.
+  [[nodiscard]] bool try_again(const Holder& holder);
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> end_;
+};
 
 }  // namespace holdfast::convention

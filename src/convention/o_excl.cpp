@@ -6,7 +6,6 @@
 #include "convention/holder.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 
 #include <cerrno>
 
@@ -62,13 +61,13 @@ class ExclMark final : public Mark {
     // DISK_EVENT_FLAG_BLOCK_ON_EXCL_WRITE).
     const bool optical = subject.family == device::Family::optical;
     base::ProcessFd fd;
-    for (int attempt = 0;; ++attempt) {
+    UdevPatience patience;
+    while (true) {
       fd = open_as(subject, optical ? O_RDWR : O_RDONLY);
       if (!fd && optical && (errno == EACCES || errno == EROFS)) fd = open_as(subject, O_RDONLY);
       if (fd || errno != EBUSY) break;
       Holder holder = find_opener(subject.node, {});
-      if (!is_udev(holder) || attempt >= kUdevTries) return std::unexpected(busy(subject, std::move(holder), "O_EXCL"));
-      ::poll(nullptr, 0, kUdevPauseMs);
+      if (!patience.try_again(holder)) return std::unexpected(busy(subject, std::move(holder), "O_EXCL"));
     }
     if (!fd) {
       if (errno == ENOMEDIUM || errno == EACCES || errno == EPERM)

@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -306,6 +307,27 @@ INSTANTIATE_TEST_SUITE_P(Strangers, WaiterForAStranger,
                                            Siege{"record_lock_with_five", Convention::posix, 5},
                                            Siege{"o_excl_with_five", Convention::o_excl, 5}),
                          [](const auto& siege) { return std::string{siege.param.name}; });
+
+// Any program may have the name of one of udev's helpers.
+TEST(Waiting, for_what_calls_itself_udev_ends_after_a_second) {
+  const LoopDevice loop;
+  if (!loop.missing().empty()) GTEST_SKIP() << loop.missing();
+  Child impostor{[&](Peer& test) {
+    ::prctl(PR_SET_NAME, "cdrom_id");
+    const base::UniqueFd disk{::open(loop.path().c_str(), O_RDONLY | O_EXCL | O_CLOEXEC)};
+    test.tell(disk ? "has it" : "has it not");
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(impostor.hear(), "has it");
+  const Stopwatch watch;
+  const auto none = claim(loop.path());
+  const double took = watch.ms();
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, errc::refused);
+  EXPECT_GE(took, 900);
+  EXPECT_LT(took, 1600);
+}
 
 }  // namespace
 }  // namespace holdfast
