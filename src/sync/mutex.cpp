@@ -10,28 +10,50 @@
 namespace holdfast::sync {
 namespace {
 
-Outcome take(Node& node, const Wait& wait) {
+Outcome take_unwatched(Node& node, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
-  order::wanted(&node, order::Side::exclusive, wait.how);
   Host host(*thread);
-  const Outcome outcome = mutex_protocol::lock(host, node, wait);
-  order::had(&node, order::Side::exclusive, wait.how, outcome);
-  return outcome;
+  return mutex_protocol::lock(host, node, wait);
 }
 
-Outcome give(Node& node) {
+Outcome give_unwatched(Node& node) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
-  order::given(&node, order::Side::exclusive);
   Host host(*thread);
   return mutex_protocol::unlock(host, node);
 }
 
+// Flattened: a watched lock makes one call more, not two.
+[[gnu::noinline, gnu::flatten]] Outcome take_watched(Node& node, const Wait& wait, const void* where) {
+  order::wanted(&node, order::Side::exclusive, wait.how, where);
+  const Outcome outcome = take_unwatched(node, wait);
+  order::had(&node, order::Side::exclusive, wait.how, outcome, where);
+  return outcome;
+}
+
+[[gnu::noinline, gnu::flatten]] Outcome give_watched(Node& node) {
+  order::given(&node, order::Side::exclusive);
+  return give_unwatched(node);
+}
+
+// Inlined, as take_clean is, so that the return address is the program's.
+[[gnu::always_inline]] inline Outcome take(Node& node, const Wait& wait) {
+  if (order::watched()) [[unlikely]]
+    return take_watched(node, wait, __builtin_return_address(0));
+  return take_unwatched(node, wait);
+}
+
+Outcome give(Node& node) {
+  if (order::watched()) [[unlikely]]
+    return give_watched(node);
+  return give_unwatched(node);
+}
+
 /// For the throwing forms: a lock whose state is in doubt is not for them.
-bool take_clean(Node& node, const Wait& wait, Outcome no) {
+[[gnu::always_inline]] inline bool take_clean(Node& node, const Wait& wait, Outcome no) {
   const Outcome outcome = take(node, wait);
   if (outcome == Outcome::clean) [[likely]]
     return true;

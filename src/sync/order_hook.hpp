@@ -3,7 +3,7 @@
 // protocols know nothing of it. Compiled out they are nothing, switched off a load and a branch each.
 //
 // `lock` is the address of a lock whose first member is a RobustNode: that holds the class. A lock without a class is
-// not looked at.
+// not looked at. `where` is the place in the program that asked for the lock.
 #pragma once
 
 #include <holdfast/sync/node.hpp>
@@ -28,19 +28,25 @@ inline const LockClass& class_of(const void* lock) {
 
 }  // namespace hook
 
+// Asked first, by functions that go two ways then. A call that may follow costs registers where it stands, and so eight
+// percent of a lock; asked like this a mutex is 0.4 ns slower than without the validator when nobody watches.
+inline bool watched() { return detail::epoch.load(std::memory_order_relaxed) != 0; }
+
 // Before the first look; may report, and take no lock of ours.
-[[gnu::always_inline]] inline void wanted(const void* lock, Side side, Wait::How how, Signals signals = Signals::ask) {
-  if (how != Wait::How::never)
-    acquiring(hook::class_of(lock), lock, hook::how_of(side), __builtin_return_address(0), signals);
+[[gnu::always_inline]] inline void wanted(const void* lock, Side side, Wait::How how,
+                                          const void* where = __builtin_return_address(0),
+                                          Signals signals = Signals::ask) {
+  if (how != Wait::How::never) acquiring(hook::class_of(lock), lock, hook::how_of(side), where, signals);
 }
 
 // After it: held, or given up.
 [[gnu::always_inline]] inline void had(const void* lock, Side side, Wait::How how, Outcome outcome,
+                                       const void* where = __builtin_return_address(0),
                                        Signals signals = Signals::ask) {
   if (how != Wait::How::never) {
     if (!holds(outcome)) released(lock);
   } else if (holds(outcome)) {
-    acquired_by_try(hook::class_of(lock), lock, hook::how_of(side), __builtin_return_address(0), signals);
+    acquired_by_try(hook::class_of(lock), lock, hook::how_of(side), where, signals);
   }
 }
 
@@ -49,8 +55,9 @@ inline const LockClass& class_of(const void* lock) {
 
 #else
 
-inline void wanted(const void*, Side, Wait::How) {}
-inline void had(const void*, Side, Wait::How, Outcome) {}
+constexpr bool watched() { return false; }
+inline void wanted(const void*, Side, Wait::How, const void* = nullptr) {}
+inline void had(const void*, Side, Wait::How, Outcome, const void* = nullptr) {}
 inline void given(const void*, Side) {}
 
 #endif
