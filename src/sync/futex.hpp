@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 namespace holdfast::sync::futex {
 
@@ -29,12 +30,22 @@ Woke wait(const Word& word, std::uint32_t value, Class as, std::uint64_t deadlin
 Woke wait_either(const Word& word, std::uint32_t value, const Word& other, std::uint32_t other_value,
                  std::uint64_t deadline);
 
+/// Sleeps until one of up to 128 words is not its value any more. Not ended by handlers.
+struct Watched {
+  const Word* word;
+  std::uint32_t value;
+};
+Woke wait_any(std::span<const Watched> words, std::uint64_t deadline);
+
 /// Wakes up to `count` sleepers of a class; returns how many there were.
 unsigned wake(const Word& word, int count, Class whom);
 
 /// Sets `word` to 0 and wakes every sleeper on it, in one step: no sleeper can come between, and neither can our death.
 /// (FUTEX_WAKE_OP changes and wakes under the lock of the word's hash bucket: kernel/futex/waitwake.c)
 void release_and_wake_all(Word& word);
+
+/// Clears the waiters bit (31) of a word and wakes every sleeper on it, in one step.
+void clear_waiters_and_wake_all(Word& word);
 
 constexpr std::uint64_t kFarAway = 4'000'000'000ULL * 1'000'000'000ULL;  ///< a century of uptime
 

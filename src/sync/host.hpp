@@ -42,7 +42,18 @@ class Host {
     return cell.compare_exchange_strong(expected, value, order, std::memory_order_relaxed);
   }
 
+  using WideCell = std::atomic<std::uint64_t>;
+  static std::uint64_t load(const WideCell& cell, std::memory_order order) { return cell.load(order); }
+  static bool cas(WideCell& cell, std::uint64_t& expected, std::uint64_t value, std::memory_order order) {
+    return cell.compare_exchange_strong(expected, value, order, std::memory_order_relaxed);
+  }
+
   void pend(Node& node) { sync::pend(thread_, node); }
+  /// For words that are no node: whatever lies 32 bytes behind them stands for the link.
+  template <class Layout>
+  void pend(Layout& layout) {
+    pend_at(thread_, static_cast<void*>(&layout.next));
+  }
   void unpend() { sync::unpend(thread_); }
   void enqueue(Node& node) { sync::enqueue(thread_, node); }
   void dequeue(Node& node) { sync::dequeue(node); }
@@ -74,6 +85,7 @@ class Host {
   static unsigned wake_one(const Cell& cell, futex::Class whom) { return futex::wake(cell, 1, whom); }
   static unsigned wake_all(const Cell& cell, futex::Class whom) { return futex::wake(cell, INT_MAX, whom); }
   static void release_and_wake_all(Cell& cell) { futex::release_and_wake_all(cell); }
+  static void clear_waiters_and_wake_all(Cell& cell) { futex::clear_waiters_and_wake_all(cell); }
 
   /// Whether this thread's last wake on the word found nobody. A hint, kept in the thread because the lock may be gone
   /// once it is released; the protocols are right whatever it says.

@@ -20,10 +20,12 @@ inline void* entry_of(Node& node) { return static_cast<void*>(&node.next); }
 inline void store(void* volatile* where, void* what) { *where = what; }
 }  // namespace list
 
-inline void pend(Thread& thread, Node& node) {
-  list::store(reinterpret_cast<void* volatile*>(&thread.head->list_op_pending), list::entry_of(node));
+inline void pend_at(Thread& thread, void* entry) {
+  list::store(reinterpret_cast<void* volatile*>(&thread.head->list_op_pending), entry);
   in_order();
 }
+
+inline void pend(Thread& thread, Node& node) { pend_at(thread, list::entry_of(node)); }
 
 inline void unpend(Thread& thread) {
   in_order();

@@ -48,6 +48,17 @@ struct Cell {
   std::uint8_t at = kNone;
 };
 
+/// A cell with a count in its high half, of which the kernel sees the low half alone (semaphore_protocol.hpp). The
+/// model keeps the count where an owner would be, and hides it from its kernel.
+struct WideCell {
+  std::uint8_t at = kNone;
+};
+constexpr std::uint8_t kFirstWide = 16;  // up to kStuck
+
+constexpr std::uint32_t seen_by_kernel(int cell, std::uint32_t value) {
+  return cell >= kFirstWide && cell < kStuck ? value & ~words::kOwner : value;
+}
+
 enum class Kind : std::uint8_t {
   load,
   store,
@@ -59,6 +70,7 @@ enum class Kind : std::uint8_t {
   sleep,
   wake,
   clear_wake,
+  clear_waiters,
   choose,
   ghost
 };
@@ -127,6 +139,14 @@ class Machine {
     expected = seen;
     return done;
   }
+  std::uint64_t load(WideCell cell, std::memory_order order) { return wide(load(Cell{cell.at}, order)); }
+  bool cas(WideCell cell, std::uint64_t& expected, std::uint64_t value, std::memory_order order) {
+    std::uint32_t seen = narrow(expected);
+    const bool done = cas(Cell{cell.at}, seen, narrow(value), order);
+    expected = wide(seen);
+    return done;
+  }
+  void clear_waiters_and_wake_all(Cell cell) { step({Kind::clear_waiters, cell.at}); }
   template <class N>
   void pend(N& node) {
     step({Kind::pend, node.word.at});
@@ -169,6 +189,12 @@ class Machine {
   template <class Program>
   friend class Explorer;
 
+  static std::uint64_t wide(std::uint32_t value) {
+    return static_cast<std::uint64_t>(words::owner(value)) << 32 | (value & ~words::kOwner);
+  }
+  static std::uint32_t narrow(std::uint64_t value) {
+    return static_cast<std::uint32_t>(value) | static_cast<std::uint32_t>(value >> 32);
+  }
   static std::uint32_t class_bits(Class whom) { return static_cast<std::uint32_t>(whom) & 3; }
 
   std::uint32_t step(const Step& wanted) {
@@ -188,7 +214,8 @@ class Machine {
 struct Scope {
   int threads = 2;
   int kills = 0;
-  int ends = 0;  // timeouts and handlers
+  int ends = 0;                                            // timeouts and handlers
+  std::vector<std::pair<int, std::uint32_t>> memory = {};  // what is not zero at the start
   std::size_t most_states = 20'000'000;
 };
 
@@ -200,8 +227,8 @@ struct Verdict {
 };
 
 /// Program: struct Context (trivial, at most kContext bytes); Context start(int thread) const; bool finished(const
-/// Context&, int thread) const; void run(Machine&, Context&, int thread) const, one piece of protocol; Cell
-/// dirty(node).
+/// Context&, int thread) const; void run(Machine&, Context&, int thread) const, one piece of protocol; bool
+/// may_sleep(const State&), whether at the end a sleeper is as it should be.
 template <class Program>
 class Explorer {
  public:
@@ -213,6 +240,7 @@ class Explorer {
   Verdict explore() {
     State first;
     std::memset(static_cast<void*>(&first), 0, sizeof(first));
+    for (const auto& [cell, value] : scope_.memory) first.memory[cell] = value;
     for (int t = 0; t < scope_.threads; ++t) {
       ThreadState& thread = first.threads[t];
       thread.pending = kNone;
@@ -378,7 +406,7 @@ class Explorer {
     }
     if (progress || verdict_.what != Verdict::What::holds) return;
     for (int t = 0; t < scope_.threads; ++t) {
-      if (current_.threads[t].life == Life::sleeps) {
+      if (current_.threads[t].life == Life::sleeps && !program_.may_sleep(current_)) {
         fail(Verdict::What::wedged, here_,
              "T" + std::to_string(t + 1) + " sleeps for ever on cell " + std::to_string(current_.threads[t].next.cell));
         return;
@@ -434,7 +462,7 @@ class Explorer {
       wake(state, node, 1, 3);
       finish_entry();
       what = "kernel wakes one";
-    } else if (std::uint32_t& word = state.memory[node]; at_pending && words::owner(word) == 0) {
+    } else if (std::uint32_t& word = state.memory[node]; at_pending && words::owner(seen_by_kernel(node, word)) == 0) {
       wake(state, node, 1, 3);
       finish_entry();
       what = "kernel wakes one for the pending word";
@@ -517,7 +545,7 @@ class Explorer {
         return add(state, here_, "dequeues", t, step.cell);
       }
       case Kind::sleep:
-        if (cell != step.a) {
+        if (seen_by_kernel(step.cell, cell) != step.a) {
           answer(state, t, static_cast<std::uint32_t>(Woke::look_again));
           return add(state, here_, "does not sleep", t, step.cell);
         }
@@ -534,6 +562,11 @@ class Explorer {
         wake(state, step.cell, kThreads, 3);
         answer(state, t, 0);
         return add(state, here_, "clears and wakes all", t, step.cell);
+      case Kind::clear_waiters:
+        cell &= ~words::kWaiters;
+        wake(state, step.cell, kThreads, 3);
+        answer(state, t, 0);
+        return add(state, here_, "clears the waiters bit and wakes all", t, step.cell);
       case Kind::ghost:
         return haunt(state, t, step);
       default:
