@@ -6,6 +6,10 @@
 
 #include "process/sync_support.hpp"
 
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wthread-safety-analysis"  // what it forbids is what is tested here
+#endif
+
 namespace {
 
 using namespace sync_tests;
