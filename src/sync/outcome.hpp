@@ -21,6 +21,7 @@ enum class Outcome : std::uint8_t {
   interrupted,
   overflow,
   unsupported,
+  foreign_namespace,
 };
 
 constexpr bool holds(Outcome outcome) { return outcome <= Outcome::inconsistent; }
@@ -54,6 +55,8 @@ constexpr errc error_of(Outcome outcome) {
       return errc::owner_dead;
     case Outcome::inconsistent:
       return errc::inconsistent;
+    case Outcome::foreign_namespace:
+      return errc::foreign_namespace;
     default:
       return errc::unsupported;
   }
