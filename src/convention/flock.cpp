@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/file.h>
 
 #include <algorithm>
@@ -20,14 +21,20 @@ int operation(Mode mode) { return (mode == Mode::exclusive ? LOCK_EX : LOCK_SH) 
 // Takes the lock; an Obstacle names whoever has it.
 std::optional<Obstacle> lock(int fd, const device::Node& node, const Subject& subject, Mode mode,
                              const base::Places& places) {
+  constexpr int kUnseenTries = 10;
+  constexpr int kUnseenPauseMs = 20;
+  int unseen_for = 0;
   UdevPatience patience;
   while (true) {
     if (::flock(fd, operation(mode)) == 0) return std::nullopt;
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return faulted(base::fault(errno, "flock", node.path));
     Holder holder = find_lock_holder(node.inode, LockKind::flock, places);
-    if (node.id.kind != device::Kind::block || !patience.try_again(holder))
+    // Whoever is not to be found has let go meanwhile, as udevd's workers do, or lives in another pid namespace.
+    const bool unseen = holder.command.empty() && ++unseen_for <= kUnseenTries;
+    if (node.id.kind != device::Kind::block || (!unseen && !patience.try_again(holder)))
       return busy(subject, std::move(holder), "flock");
+    if (unseen) ::poll(nullptr, 0, kUnseenPauseMs);
   }
 }
 

@@ -13,9 +13,12 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -230,6 +233,29 @@ TEST(SeveralDevices, crossed_by_two_waiters_do_not_deadlock) {
   Child backward{turns(other.path(), one.path())};
   EXPECT_EQ(forward.hear(), "done");
   EXPECT_EQ(backward.hear(), "done");
+}
+
+// udevd locks a disk for some milliseconds to look at it, by a worker that may be dead when one asks who it was.
+TEST(Exclusion, a_lock_that_udevd_has_in_passing_refuses_no_claim) {
+  const LoopDevice loop;
+  if (!loop.missing().empty()) GTEST_SKIP() << loop.missing();
+  Child udevd{[&](Peer& test) {
+    test.tell("here");
+    while (true) {
+      const pid_t worker = ::fork();
+      if (worker == 0) {
+        ::prctl(PR_SET_NAME, "(udev-worker)");
+        const base::UniqueFd disk{::open(loop.path().c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)};
+        if (::flock(disk.get(), LOCK_SH | LOCK_NB) == 0) ::usleep(200);
+        ::_exit(0);
+      }
+      ::waitpid(worker, nullptr, 0);
+      ::usleep(1000);
+    }
+    return 0;
+  }};
+  ASSERT_EQ(udevd.hear(), "here");
+  for (int i = 0; i < 300; ++i) ASSERT_EQ(try_claim(loop.path()), "taken") << "at attempt " << i;
 }
 
 }  // namespace
