@@ -106,7 +106,43 @@ std::vector<BlockProgram> make_table() {
   return rows;
 }
 
+std::vector<BlockProgram> make_disk_table() {
+  std::vector<BlockProgram> rows;
+  rows.push_back({.row = "pvcreate",
+                  .binary = "pvcreate",
+                  .refusal = "Can't open",
+                  .hold = Hold::stopped,
+                  .holder = "pvcreate",
+                  .means = "O_EXCL",
+                  .command = [](const std::string& device,
+                                const Scratch&) { return Words{"pvcreate", "-q", "-ff", "-y", device}; },
+                  .refused_status = 5});
+  rows.push_back({.row = "parted",
+                  .binary = "parted",
+                  .refusal = {},
+                  .command = [](const std::string& device,
+                                const Scratch&) { return Words{"parted", "-s", device, "mklabel", "gpt"}; },
+                  .note = "waits for udevd (udevadm settle), which waits for the claim if an event of the disk is "
+                          "pending: settle before run"});
+  rows.push_back(
+      {.row = "smartctl",
+       .binary = "smartctl",
+       .refusal = {},
+       .command = [](const std::string& device, const Scratch&) { return Words{"smartctl", "-i", device}; }});
+  rows.push_back({.row = "blkid",
+                  .binary = "blkid",
+                  .refusal = {},
+                  .command = [](const std::string& device, const Scratch&) { return Words{"blkid", "-p", device}; },
+                  .before = make_ext4});
+  return rows;
+}
+
 }  // namespace
+
+const std::vector<BlockProgram>& disk_programs() {
+  static const std::vector<BlockProgram> table = make_disk_table();
+  return table;
+}
 
 const std::vector<BlockProgram>& block_programs() {
   static const std::vector<BlockProgram> table = make_table();

@@ -38,6 +38,8 @@ struct BlockProgram {
 };
 
 [[nodiscard]] const std::vector<BlockProgram>& block_programs();
+/// Those that want a disk with a driver of its own.
+[[nodiscard]] const std::vector<BlockProgram>& disk_programs();
 void PrintTo(const BlockProgram& program, std::ostream* out);  // NOLINT(readability-identifier-naming): GoogleTest's
 
 }  // namespace holdfast::interop

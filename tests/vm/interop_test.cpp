@@ -7,6 +7,7 @@
 #include "interop/block_bench.hpp"
 #include "vm/support/burner.hpp"
 #include "vm/support/drive_programs.hpp"
+#include "vm/support/port_programs.hpp"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -17,6 +18,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <random>
@@ -53,10 +55,29 @@ std::vector<std::string> names_of(const std::vector<Burner::Command>& commands, 
   return names;
 }
 
-std::string words_of_refusal(const BlockProgram& program) {
-  const std::string status = program.refused_status < 0 ? "not 0" : std::to_string(program.refused_status);
-  return program.refusal == " " ? "says nothing; status " + status
-                                : fmt::format("`{}`; status {}", program.refusal, status);
+// The line in which it says no, and with what status it ends.
+std::string words_of_refusal(const std::string& refusal, const Ending& one) {
+  if (refusal == " ") return fmt::format("says nothing; status {}", one.status);
+  const auto at = one.output.find(refusal);
+  if (at == std::string::npos) return "(says something else)";
+  const auto start = one.output.rfind('\n', at);
+  std::string line = one.output.substr(start == std::string::npos ? 0 : start + 1);
+  line.resize(std::min(line.find('\n'), line.size()));
+  // tio tells the time before what it says.
+  const std::size_t word = line.find("Error:");
+  if (line.starts_with('\x1b') && word != std::string::npos) line = line.substr(word, line.rfind('\x1b') - word);
+  line.erase(0, line.find_first_not_of(' '));
+  // Scratch directories differ from run to run.
+  std::string text;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    if (line.compare(i, 19, "/tmp/holdfast-test-") == 0) {
+      text += "DIR";
+      i += 24;
+    } else if (line[i] != '\r' && line[i] != '|' && line[i] != '`') {
+      text += line[i];
+    }
+  }
+  return fmt::format("`{}`; {}", text, one.status < 0 ? "goes on without it" : fmt::format("status {}", one.status));
 }
 
 // What a program is on one device: the three ways in which it and we can meet.
@@ -131,6 +152,21 @@ class Drive : public testing::TestWithParam<DriveProgram> {
   Burner burner_{0, all_of("/dev/sr0")};
 };
 
+// udevd asks by flock, and for an event that is under way it waits.
+TEST(Udevd, looks_at_a_claimed_drive_when_it_is_free) {
+  const Burner burner;
+  Program holder{holdfast({"claim", "-n", burner.sr()}), Stdio::pipes};
+  ASSERT_TRUE(eventually([&] { return holder.has_said("claimed"); }, {&holder})) << holder.output();
+  const std::size_t before = burner.commands().size();
+  ASSERT_EQ(run_to_the_end({"udevadm", "trigger", "--action=change", burner.sr()}).status, 0);
+  EXPECT_NE(run_to_the_end({"udevadm", "settle", "--timeout=2"}).status, 0) << "the event waits";
+  EXPECT_THAT(names_of(burner.commands(), before),
+              testing::Each(testing::AnyOf("GET_EVENT_STATUS_NOTIFICATION", "TEST_UNIT_READY")));
+  holder.end_input();
+  EXPECT_EQ(run_to_the_end({"udevadm", "settle", "--timeout=30"}).status, 0);
+  EXPECT_THAT(names_of(burner.commands(), before), testing::Contains("GET_CONFIGURATION")) << "cdrom_id has looked";
+}
+
 TEST_P(Drive, a_program_on_the_drive_and_a_claim) {
   std::vector<std::unique_ptr<Meeting>> meetings;
   meetings.push_back(std::make_unique<Meeting>(GetParam().by_sr, burner_.sr(), burner_.pid()));
@@ -151,8 +187,9 @@ TEST_P(Drive, a_program_on_the_drive_and_a_claim) {
       if (!meeting->bench().asks()) continue;
       Program& one = *refused[next++];
       EXPECT_TRUE(eventually([&] { return one.ended().has_value(); }, {&one})) << one.output();
-      meeting->bench().expect_kept_out({one.ended().value_or(-1), one.output()});
-      const std::string words = words_of_refusal(meeting->bench().program());
+      const Ending ending{one.ended().value_or(-1), one.output()};
+      meeting->bench().expect_kept_out(ending);
+      const std::string words = words_of_refusal(meeting->bench().program().refusal, ending);
       if (said != words) said += (said.empty() ? "" : "; by sg: ") + words;
     }
     const std::vector<std::string> reached = names_of(burner_.commands(), before);
@@ -346,6 +383,150 @@ TEST_F(Burning, without_a_claim_gets_an_intruder_by_the_other_node) {
   EXPECT_TRUE(eventually([&] { return command.ended().has_value(); }, {&command})) << command.output();
   EXPECT_THAT(intruders_in(burner_.commands()), testing::Contains("INQUIRY"));
 }
+
+// The lab's SCSI disk, all zeros at the start of each test.
+class Disk : public testing::TestWithParam<BlockProgram> {
+ protected:
+  void SetUp() override {
+    if (!interop::is_installed(GetParam().binary)) GTEST_SKIP() << GetParam().binary << " is not installed";
+    RecordProperty("row", GetParam().row);
+    RecordProperty("note", GetParam().note);
+    EXPECT_EQ(run_to_the_end({"wipefs", "-a", "-q", kDisk}).status, 0);
+  }
+  static void settle() { EXPECT_EQ(run_to_the_end({"udevadm", "settle", "--timeout=30"}).status, 0); }
+  static constexpr const char* kDisk = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_LAB-SCSI";
+};
+
+TEST_P(Disk, a_program_on_the_disk_and_a_claim) {
+  Meeting meeting{GetParam(), std::filesystem::canonical(kDisk)};
+  BlockBench& bench = meeting.bench();
+  settle();  // udevd looks at what has been made
+  {
+    const auto holder = bench.hold_by_claim();
+    const Ending one = bench.run_it();
+    if (bench.asks()) {
+      bench.expect_kept_out(one);
+      cell("when_a_claim_has_it", words_of_refusal(bench.program().refusal, one));
+    } else {
+      EXPECT_EQ(one.status, bench.program().status) << one.output;
+      cell("when_a_claim_has_it", "does not ask: gets in");
+    }
+    holder->end_input();
+    ASSERT_TRUE(eventually([&] { return holder->ended().has_value(); }, {holder.get()}));
+  }
+  settle();
+  cell("keeps_a_claim_out", meeting.keeps_a_claim_out({bench.device()}));
+  if (bench.asks()) meeting.is_free();
+  settle();
+  cell("works_under_run", meeting.works_under_run());
+  cell("free_when_it_ends", meeting.is_free());
+}
+
+// The others do on a disk what they do on a loop device, and a start costs a second here.
+std::vector<BlockProgram> all_disk_programs() {
+  std::vector<BlockProgram> all;
+  for (const BlockProgram& program : interop::block_programs())
+    for (const char* const row : {"flock", "udevadm_lock", "sfdisk", "mkfs_ext4", "wipefs", "mount"})
+      if (program.row == row) all.push_back(program);
+  all.insert(all.end(), interop::disk_programs().begin(), interop::disk_programs().end());
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(interop, Disk, testing::ValuesIn(all_disk_programs()),
+                         [](const auto& row) { return row.param.row; });
+
+class Port : public testing::TestWithParam<PortProgram> {
+ protected:
+  void SetUp() override {
+    if (!interop::is_installed(program().binary)) GTEST_SKIP() << program().binary << " is not installed";
+    RecordProperty("row", program().row);
+    RecordProperty("note", program().note);
+    std::filesystem::create_directory(scratch_ / "sockets");
+    std::filesystem::permissions(scratch_ / "sockets", std::filesystem::perms::owner_all);
+    interop::adopt_strays();
+  }
+  void TearDown() override {
+    interop::kill_strays();
+    // Those of a program that was killed.
+    for (const std::string& file : testing_support::lock_files_of(port())) std::filesystem::remove(file);
+  }
+
+  static const interop::SerialProgram& program() { return GetParam().program; }
+  static const std::string& port() { return GetParam().port; }
+  static std::vector<pid_t> openers() { return interop::openers(port(), program().comm); }
+
+  std::unique_ptr<Program> start(const std::function<Words(Words)>& wrap = [](Words words) { return words; }) {
+    const interop::Started started = program().start(port(), scratch_);
+    Words words = started.command;
+    // gpsd speaks to the system's log when it leads a session.
+    if (GetParam().goes_on) words.insert(words.begin(), {"sh", "-c", "\"$@\"; exit", "sh"});
+    return std::make_unique<Program>(wrap(words), Stdio::terminal, started.environment);
+  }
+  static bool gets_in(Program& one) {
+    return eventually([&] { return !openers().empty() || one.ended(); }, {&one}, {}, 4 * interop::kPatience) &&
+           !openers().empty();
+  }
+  void end(std::unique_ptr<Program> one) {
+    one.reset();
+    interop::kill_strays();
+    for (const std::string& file : testing_support::lock_files_of(port())) std::filesystem::remove(file);
+  }
+
+  interop::Scratch scratch_;
+};
+
+TEST_P(Port, a_program_on_the_port_and_a_claim) {
+  {
+    Program holder{holdfast({"claim", "-n", port()}), Stdio::pipes};
+    ASSERT_TRUE(eventually([&] { return holder.has_said("claimed"); }, {&holder})) << holder.output();
+    auto one = start();
+    if (program().refusal.empty()) {
+      EXPECT_TRUE(gets_in(*one)) << one->output();
+      cell("when_a_claim_has_it", "does not ask: root gets in");
+    } else {
+      EXPECT_TRUE(eventually([&] { return one->has_said(program().refusal) && openers().empty(); }, {one.get()}, {},
+                             2 * interop::kPatience))
+          << one->output();
+      one->type("\n");  // some want to be told to go
+      EXPECT_TRUE(GetParam().goes_on || eventually([&] { return one->ended().has_value(); }, {one.get()}))
+          << one->output();
+      cell("when_a_claim_has_it", words_of_refusal(program().refusal, {one->ended().value_or(-1), one->output()}));
+    }
+    end(std::move(one));
+  }
+  {
+    auto one = start();
+    ASSERT_TRUE(gets_in(*one)) << one->output();
+    Ending claim = try_claim(port());
+    if (program().means.empty()) {
+      EXPECT_EQ(claim.status, 0) << claim.output;
+      cell("keeps_a_claim_out", "no");
+    } else {
+      // It marks the port a moment after it has opened it.
+      EXPECT_TRUE(eventually([&] { return (claim = try_claim(port())).status == 75; }, {one.get()})) << claim.output;
+      EXPECT_THAT(claim.output, HasSubstr(fmt::format("{} is held by {}", port(), program().comm)));
+      EXPECT_THAT(claim.output, HasSubstr(program().means));
+      cell("keeps_a_claim_out", "yes: " + program().means);
+    }
+    EXPECT_THAT(run_to_the_end(holdfast({"status", port()})).output, HasSubstr(program().comm));
+    end(std::move(one));
+    EXPECT_EQ(try_claim(port()).status, 0);
+  }
+  cell("free_when_it_ends", "yes");
+  cell("works_under_run", "not tried: a daemon");
+  if (!GetParam().under_run) return;
+  const Words& options = GetParam().run_options;
+  auto one = start([&](const Words& words) { return run_with(port(), words, options); });
+  EXPECT_TRUE(gets_in(*one)) << one->output();
+  EXPECT_EQ(try_claim(port()).status, 75);
+  cell("works_under_run", options.empty() ? "yes" : fmt::format("with {}", fmt::join(options, " ")));
+  end(std::move(one));
+  const Ending claim = try_claim(port());
+  EXPECT_EQ(claim.status, 0) << claim.output;
+}
+
+INSTANTIATE_TEST_SUITE_P(interop, Port, testing::ValuesIn(port_programs()),
+                         [](const auto& row) { return row.param.program.row; });
 
 const auto kNodes = testing::Values("sr", "sg");
 constexpr auto kNameOfNode = [](const auto& of) { return std::string{of.param}; };
