@@ -20,20 +20,23 @@ TEST(OwnedSemaphoreProcess, it_outlives_kills_of_random_holders_and_waiters) {
     std::array<std::atomic<bool>, kProcesses> holds{};
   };
   Shared<State> state;
-  const Outcome outcome = kill_at_random(*state, [&](int place, Ticket ticket) {
-    std::minstd_rand random(ticket);
-    state->holds[place] = false;  // what the predecessor left
-    while (!state->stop) {
-      const auto got = random() % 8 == 0 ? state->units.down_timeout(1ms) : state->units.down();
-      if (!got) continue;
-      state->holds[place] = true;
-      linger(random);
-      state->holds[place] = false;
-      if (!state->units.up()) ++state->violations;
-      if (state->units.up()) ++state->violations;
-      ++state->done;
-    }
-  });
+  const Outcome outcome = kill_at_random(
+      *state,
+      [&](int place, Ticket ticket) {
+        std::minstd_rand random(ticket);
+        state->holds[place] = false;  // what the predecessor left
+        while (!state->stop) {
+          const auto got = random() % 8 == 0 ? state->units.down_timeout(1ms) : state->units.down();
+          if (!got) continue;
+          state->holds[place] = true;
+          linger(random);
+          state->holds[place] = false;
+          if (!state->units.up()) ++state->violations;
+          if (state->units.up()) ++state->violations;
+          ++state->done;
+        }
+      },
+      Deaths::untold);
   expect_held_up(*state, outcome);
   EXPECT_EQ(state->units.value(), static_cast<unsigned>(kUnits));
 }
@@ -57,12 +60,15 @@ TEST(SemaphoreProcess, killed_waiters_take_no_wake_along) {
       std::this_thread::yield();
     }
   });
-  const Outcome outcome = kill_at_random(*state, [&](int, Ticket) {
-    while (!state->stop) {
-      if (!state->units.down()) ++state->violations;
-      ++state->done;
-    }
-  });
+  const Outcome outcome = kill_at_random(
+      *state,
+      [&](int, Ticket) {
+        while (!state->stop) {
+          if (!state->units.down()) ++state->violations;
+          ++state->done;
+        }
+      },
+      Deaths::untold);
   stop = true;
   giver.join();
   expect_held_up(*state, outcome);

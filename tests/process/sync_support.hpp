@@ -98,9 +98,14 @@ struct Outcome {
   std::chrono::nanoseconds longest_gap{0};
 };
 
+/// Whether the lock tells of deaths, so that one is waited for.
+enum class Deaths : std::uint8_t { told, untold };
+
 /// Eight processes run work(place, ticket) until ledger.stop; one at random is killed every 0.2 to 2 ms and replaced.
-/// For three seconds and 50 kills, or HOLDFAST_SYNC_KILLS kills. Then every survivor must come to an end by itself.
-inline Outcome kill_at_random(Ledger& ledger, const std::function<void(int, Ticket)>& work) {
+/// For three seconds, 50 kills and a death told at least, or HOLDFAST_SYNC_KILLS kills. Then every survivor must come
+/// to an end by itself.
+inline Outcome kill_at_random(Ledger& ledger, const std::function<void(int, Ticket)>& work,
+                              Deaths deaths = Deaths::told) {
   Outcome outcome;
   std::array<pid_t, kProcesses> pids{};
   Ticket tickets = 0;
@@ -115,7 +120,9 @@ inline Outcome kill_at_random(Ledger& ledger, const std::function<void(int, Tick
   const auto end = Clock::now() + 3s;
   std::uint64_t seen = 0;
   auto moved = Clock::now();
-  while (wanted > 0 ? outcome.kills < wanted : Clock::now() < end || outcome.kills < 50) {
+  const auto patience = Clock::now() + 60s;  // a loaded machine or a sanitizer may need more than the three seconds
+  const auto enough = [&] { return outcome.kills >= 50 && (deaths == Deaths::untold || ledger.deaths_told > 0); };
+  while (wanted > 0 ? outcome.kills < wanted : Clock::now() < end || (!enough() && Clock::now() < patience)) {
     std::this_thread::sleep_for(std::chrono::microseconds(200 + random() % 1800));
     const int place = static_cast<int>(random() % kProcesses);
     kill_and_reap(pids[place]);
