@@ -172,9 +172,9 @@ TEST(JobControl, a_change_of_the_window_size_reaches_the_command) {
   const Pty pty;
   Shell shell;
   shell.type(run_line(pty,
-                      "python3 -c '\nimport os, signal\nsignal.signal(signal.SIGWINCH, lambda s, f: None)\nprint(\"u\" "
-                      "+ \"p\", flush=True)\n"
-                      "signal.pause()\nprint(\"size\", os.get_terminal_size().columns, \"end\")\n'") +
+                      "python3 -c '\nimport os, signal\nwinch = {signal.SIGWINCH}\n"
+                      "signal.pthread_sigmask(signal.SIG_BLOCK, winch)\nprint(\"u\" + \"p\", flush=True)\n"
+                      "signal.sigwait(winch)\nprint(\"size\", os.get_terminal_size().columns, \"end\")\n'") +
              "\n");
   shell.expect("up\r\n");
   const winsize size{40, 77, 0, 0};
