@@ -14,6 +14,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wthread-safety-analysis"  // what it forbids is what is tested here
+#endif
+
 namespace holdfast::sync {
 namespace {
 
