@@ -3,11 +3,14 @@
 #include "base/process_fd.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <mutex>
 #include <vector>
 
@@ -32,6 +35,7 @@ class OpenList {
     const std::lock_guard guard{mutex_};
     std::erase(listed_, fd);
     ::close(fd);
+    await_births();
   }
 
   void forget(int fd) {
@@ -42,16 +46,64 @@ class OpenList {
  private:
   OpenList() {
     listed_.reserve(32);
-    ::pthread_atfork([] { get().mutex_.lock(); }, [] { get().mutex_.unlock(); },
-                     [] {
-                       for (const int fd : get().listed_) ::close(fd);
-                       get().listed_.clear();
-                       get().mutex_.unlock();
-                     });
+    births_.reserve(8);
+    ::pthread_atfork([] { get().before_fork(); }, [] { get().in_parent(); }, [] { get().in_child(); });
   }
+
+  void before_fork() {
+    mutex_.lock();
+    // Without a descriptor left for the pipe, nobody waits for this child.
+    if (listed_.empty() || ::pipe2(birth_.data(), O_CLOEXEC) != 0) birth_ = kNoPipe;
+  }
+
+  void in_parent() {
+    if (birth_ != kNoPipe) {
+      ::close(birth_[1]);
+      forget_births(0);
+      births_.push_back({.fd = birth_[0], .events = 0, .revents = 0});
+    }
+    mutex_.unlock();
+  }
+
+  void in_child() {
+    for (const int fd : listed_) ::close(fd);
+    for (const pollfd& birth : births_) ::close(birth.fd);
+    listed_.clear();
+    births_.clear();
+    // Last: with it the parent hears that all others are closed.
+    if (birth_ != kNoPipe) {
+      ::close(birth_[0]);
+      ::close(birth_[1]);
+    }
+    mutex_.unlock();
+  }
+
+  // Closes the pipes of children that have closed their end, waiting for the first of them as long as is said.
+  void forget_births(int patience_ms) {
+    while (::poll(births_.data(), births_.size(), patience_ms) < 0 && errno == EINTR) {
+    }
+    std::erase_if(births_, [](const pollfd& birth) {
+      if (birth.revents != 0) ::close(birth.fd);
+      return birth.revents != 0;
+    });
+  }
+
+  void await_births() {
+    constexpr int kPatienceMs = 100;  // a debugger may have stopped the child
+    for (std::size_t before = 0; !births_.empty() && before != births_.size();) {
+      before = births_.size();
+      forget_births(kPatienceMs);
+    }
+    for (const pollfd& birth : births_) ::close(birth.fd);
+    births_.clear();
+  }
+
+  static constexpr std::array<int, 2> kNoPipe{-1, -1};
 
   std::mutex mutex_;
   std::vector<int> listed_;
+  std::vector<pollfd> births_;          // the reading ends: a hang-up says that the child is through
+  std::array<int, 2> birth_ = kNoPipe;  // of the fork that is under way
 };
 
 }  // namespace

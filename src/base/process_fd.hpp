@@ -5,6 +5,9 @@
 // device taken after its owner's death. Close-on-exec covers children that exec; pthread_atfork(3) closes the copies in
 // those that do not. Opening and listing are one step under a lock that fork holds, so no fork falls between them. The
 // list is the library's one piece of global state: an atfork handler gets no argument.
+//
+// fork returns to the parent before the child has run, and O_EXCL ends with the last copy alone: so each fork leaves a
+// pipe whose other end the child closes with the rest, and closing here waits for the children that are still to do so.
 #pragma once
 
 #include <sys/types.h>
@@ -32,6 +35,8 @@ class ProcessFd {
 
   [[nodiscard]] constexpr int get() const noexcept { return fd_; }
   [[nodiscard]] explicit constexpr operator bool() const noexcept { return fd_ >= 0; }
+  /// Closes it, and returns when forked children have closed theirs too; a child that is kept from running is waited
+  /// for 100 ms, once.
   void reset() noexcept;
   /// From now on forked children inherit it like any other descriptor.
   void share_with_children() noexcept;
