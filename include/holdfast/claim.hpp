@@ -40,10 +40,11 @@ struct MarkReport {
 ///
 /// \thread  Calls on one Claim are serialised inside; any thread of the owner may make them.
 /// \limit   A child made by a raw clone(2), vfork(2) or _Fork(3), for which pthread_atfork(3) handlers do not run,
-///          keeps the descriptors open until it calls exec or dies. release() frees the device all the same, but
-///          for O_EXCL; the owner's death then frees everything but the flock, record locks, TIOCEXCL and O_EXCL.
-///          exec(2) without leave_to_exec() ends the claim but for its UUCP lock files, which name a living process
-///          until that ends: release() before such an exec.
+///          keeps the descriptors open until it calls exec or dies (exec lets the parent of a vfork or posix_spawn(3)
+///          go on a moment before it has closed them: fs/exec.c, begin_new_exec). release() frees the device all the
+///          same, but for O_EXCL; the owner's death then frees everything but the flock, record locks, TIOCEXCL and
+///          O_EXCL. exec(2) without leave_to_exec() ends the claim but for its UUCP lock files, which name a living
+///          process until that ends: release() before such an exec.
 class HF_API Claim {
  public:
   Claim() noexcept;  ///< holds nothing

@@ -214,16 +214,22 @@ class LabDevice : public testing::TestWithParam<Row> {
 };
 
 TEST_P(LabDevice, explain_says_what_is_written_down) {
-  const auto said = interop::run_to_the_end({HOLDFAST_COMMAND, "explain", device_});
-  ASSERT_EQ(said.status, 0) << said.output;
-  const std::string text = normalised(said.output);
   const std::string name = fmt::format("{}.txt", GetParam().name);
+  const std::string written = file_content(VM_SOURCE "/golden/" + name);
+  std::string text;
+  // A drive's event may have udevd look at it, and for that moment have it open or its links away.
+  for (int attempt = 0; attempt < 5 && text != written; ++attempt) {
+    settle();
+    const auto said = interop::run_to_the_end({HOLDFAST_COMMAND, "explain", device_});
+    ASSERT_EQ(said.status, 0) << said.output;
+    text = normalised(said.output);
+  }
   const char* const wish = std::getenv("HOLDFAST_GOLDEN");
   if (wish != nullptr && std::string{wish} == "write") {
     std::printf("golden %s\n%sgolden end\n", name.c_str(), text.c_str());
     return;
   }
-  EXPECT_EQ(text, file_content(VM_SOURCE "/golden/" + name));
+  EXPECT_EQ(text, written);
 }
 
 TEST_P(LabDevice, a_claim_by_one_of_its_nodes_refuses_all_of_them_and_nobody_else) {
