@@ -1,273 +1,476 @@
 // SPDX-License-Identifier: MIT
-// What the locks cost beside their peers, in one run: alone, among threads with an empty and with a short section, for
-// readers and writers, and from a holder's death to the next holder. Prints Markdown tables of medians.
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include <holdfast/sync/mutex.hpp>
-#include <holdfast/sync/process_mutex.hpp>
-#include <holdfast/sync/rw_semaphore.hpp>
-#include <holdfast/sync/semaphore.hpp>
-#include <holdfast/sync/spinlock.hpp>
-
+// What the locks cost beside their peers, in one run: alone, among threads with an empty and with a short section,
+// between two processes, handed over, for readers and writers, for one who waits among others, and after a holder's
+// death. All take turns (sync/measure.hpp). Prints Markdown tables of medians and the goals with what came of them;
+// --plot FILE draws the bars of docs/sync.md.
 #include <algorithm>
-#include <atomic>
-#include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <shared_mutex>
-#include <thread>
+#include <string>
 #include <vector>
 
-#if __has_include(<boost/interprocess/sync/interprocess_mutex.hpp>)
-#include <boost/interprocess/sync/interprocess_mutex.hpp>
-#include <boost/interprocess/sync/interprocess_upgradable_mutex.hpp>
-#define HAVE_BOOST 1
-#endif
+#include "sync/chains.hpp"
+#include "sync/measure.hpp"
+#include "sync/peers.hpp"
+#include "sync/plot.hpp"
 
 namespace {
 
-using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
-namespace sync = holdfast::sync;
+using namespace bench;
 
-constexpr int kRepeats = 5;
+constexpr int kThreads[] = {2, 4, 8};
 
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
+std::string with(const char* figure, int threads) { return figure + (" " + std::to_string(threads)); }
 
-struct Pthread {
-  pthread_mutex_t it{};
-  explicit Pthread(bool robust) {
-    pthread_mutexattr_t attributes;
-    ::pthread_mutexattr_init(&attributes);
-    ::pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-    if (robust) ::pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-    ::pthread_mutex_init(&it, &attributes);
-  }
-  void lock() {
-    if (::pthread_mutex_lock(&it) == EOWNERDEAD) ::pthread_mutex_consistent(&it);
-  }
-  void unlock() { ::pthread_mutex_unlock(&it); }
-};
-struct PthreadShared : Pthread {
-  PthreadShared() : Pthread(false) {}
-};
-struct PthreadRobust : Pthread {
-  PthreadRobust() : Pthread(true) {}
+enum Traits : unsigned {
+  kThreadsToo = 1,  // may contend among threads: of files, the owner is the open description
+  kShared = 2,      // works between processes
 };
 
-struct Posix {
-  sem_t it{};
-  Posix() { ::sem_init(&it, 1, 1); }
-  void lock() { ::sem_wait(&it); }
-  void unlock() { ::sem_post(&it); }
-};
-struct Plain {
-  sync::semaphore it{1};
-  void lock() { static_cast<void>(it.down()); }
-  void unlock() { static_cast<void>(it.up()); }
-};
-struct Owned {
-  sync::owned_semaphore<1> it;
-  void lock() { static_cast<void>(it.down()); }
-  void unlock() { static_cast<void>(it.up()); }
-};
-struct WriterFirst : sync::rw_semaphore {
-  WriterFirst() : rw_semaphore(sync::Policy::writer_first) {}
-};
-
-void work(int length) {
-  for (int i = 0; i < length; ++i) asm volatile("");
-}
-
-/// Nanoseconds for one call, alone.
-template <class Body>
-double alone(Body body) {
-  std::vector<double> times;
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    constexpr int kCalls = 500'000;
-    const auto begin = Clock::now();
-    for (int i = 0; i < kCalls; ++i) body();
-    times.push_back(std::chrono::duration<double, std::nano>(Clock::now() - begin).count() / kCalls);
-  }
-  return median(times);
-}
-
-struct Rate {
-  double millions = 0;  // a second
-  double fairness = 0;  // the slowest thread's share by the fastest one's
-};
-
-/// How often a number of threads get through body(thread, round).
-template <class Body>
-Rate among(int threads, Body body) {
-  std::vector<double> rates;
-  std::vector<double> fairness;
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    std::atomic<bool> stop{false};
-    std::vector<unsigned long> done(static_cast<std::size_t>(threads));
-    std::vector<std::thread> running;
-    for (int t = 0; t < threads; ++t) {
-      running.emplace_back([&, t] {
-        unsigned long rounds = 0;
-        while (!stop.load(std::memory_order_relaxed)) body(t, rounds++);
-        done[static_cast<std::size_t>(t)] = rounds;
+template <class Lock>
+void exclusive(Rounds& rounds, const std::string& name, unsigned traits) {
+  const auto lock = std::make_shared<Lock>();
+  rounds.add("alone", [=](Ledger& ledger) {
+    ledger.see("alone", name, alone((traits & kThreadsToo) != 0 ? 200'000 : 20'000, [&] {
+                 lock->lock();
+                 lock->unlock();
+               }));
+  });
+  if ((traits & kThreadsToo) == 0) return;
+  for (const int threads : kThreads) {
+    for (const char* const figure : {"empty", "short"}) {
+      const int section = *figure == 'e' ? 0 : short_section();
+      rounds.add(with(figure, threads), [=](Ledger& ledger) {
+        const Rate rate = among(threads, [&](int, unsigned long) {
+          lock->lock();
+          work(section);
+          lock->unlock();
+        });
+        ledger.see(with(figure, threads), name, rate.millions);
+        ledger.see(with(figure, threads) + " fairness", name, rate.fairness);
       });
     }
-    std::this_thread::sleep_for(100ms);
-    stop = true;
-    for (std::thread& thread : running) thread.join();
-    unsigned long all = 0;
-    for (const unsigned long each : done) all += each;
-    rates.push_back(static_cast<double>(all) / 1e5);
-    const auto [least, most] = std::ranges::minmax(done);
-    fairness.push_back(static_cast<double>(least) / static_cast<double>(most));
   }
-  return {median(rates), median(fairness)};
+  rounds.add("hand-over", [=](Ledger& ledger) { ledger.see("hand-over", name, hand_over<Lock>(Beside::thread)); });
+  if ((traits & kShared) == 0) return;
+  rounds.add("processes", [=](Ledger& ledger) { ledger.see("processes", name, between_processes<Lock>()); });
+  rounds.add("hand-over between processes", [=](Ledger& ledger) {
+    ledger.see("hand-over between processes", name, hand_over<Lock>(Beside::process));
+  });
 }
 
 template <class Lock>
-void exclusive(const char* name) {
-  const auto lock = std::make_unique<Lock>();
-  std::printf("| %s | %.1f |", name, alone([&] {
-                lock->lock();
-                lock->unlock();
-              }));
-  for (const int section : {0, 800}) {
-    double fair = 0;
-    for (const int threads : {2, 4, 8}) {
-      const Rate rate = among(threads, [&](int, unsigned long) {
-        lock->lock();
-        work(section);
-        lock->unlock();
-      });
-      std::printf(" %.2f%s", rate.millions, threads == 8 ? " |" : " /");
-      fair = rate.fairness;
-    }
-    if (section != 0) std::printf(" %.2f |\n", fair);
-  }
-}
-
-template <class Lock>
-void shared(const char* name, void (Lock::*lock_shared)(), void (Lock::*unlock_shared)()) {
-  const auto lock = std::make_unique<Lock>();
-  const auto read = [&] {
-    (lock.get()->*lock_shared)();
-    (lock.get()->*unlock_shared)();
+void shared(Rounds& rounds, const std::string& name) {
+  const auto lock = std::make_shared<Lock>();
+  const auto read = [=] {
+    lock->lock_shared();
+    lock->unlock_shared();
   };
-  const auto write = [&] {
+  const auto write = [=] {
     lock->lock();
     lock->unlock();
   };
-  std::printf("| %s | %.1f | %.1f |", name, alone(read), alone(write));
-  for (const unsigned long one_write_in : {0UL, 100UL, 10UL}) {
-    for (const int threads : {2, 4, 8}) {
-      const Rate rate = among(threads, [&](int, unsigned long round) {
-        if (one_write_in != 0 && round % one_write_in == 0) {
-          write();
-        } else {
-          read();
-        }
+  rounds.add("read", [=](Ledger& ledger) { ledger.see("read", name, alone(200'000, read)); });
+  rounds.add("write", [=](Ledger& ledger) { ledger.see("write", name, alone(200'000, write)); });
+  struct Mix {
+    const char* figure;
+    unsigned long one_write_in;
+  };
+  for (const int threads : kThreads) {
+    for (const Mix mix : {Mix{"readers", 0}, Mix{"99:1", 100}, Mix{"90:10", 10}}) {
+      rounds.add(with(mix.figure, threads), [=](Ledger& ledger) {
+        ledger.see(with(mix.figure, threads), name, among(threads, [&](int, unsigned long round) {
+                                                      if (mix.one_write_in != 0 && round % mix.one_write_in == 0) {
+                                                        write();
+                                                      } else {
+                                                        read();
+                                                      }
+                                                    }).millions);
       });
-      std::printf(" %.1f%s", rate.millions, threads == 8 ? " |" : " /");
     }
   }
-  std::printf("\n");
+  const auto see = [name](Ledger& ledger, const std::string& figure, const Waits& waits) {
+    ledger.see(figure, name, waits.median);
+    ledger.see(figure + " 99 %", name, waits.most_of_them);
+    ledger.see(figure + " longest", name, waits.longest);
+  };
+  const auto reads = [=](auto hold) {
+    lock->lock_shared();
+    hold();
+    lock->unlock_shared();
+  };
+  const auto writes = [=](auto hold) {
+    lock->lock();
+    hold();
+    lock->unlock();
+  };
+  rounds.add("starving writer", [=](Ledger& ledger) {
+    see(ledger, "starving writer", among_others(reads, [&] { lock->lock(); }, [&] { lock->unlock(); }));
+  });
+  rounds.add("starving reader", [=](Ledger& ledger) {
+    see(ledger, "starving reader", among_others(writes, [&] { lock->lock_shared(); }, [&] { lock->unlock_shared(); }));
+  });
 }
 
-/// From SIGKILL of a holder to the return of lock() in a sleeping waiter, in microseconds: median and 99 %.
-template <class Lock, class Take, class Give>
-void recovery(const char* name, Take take, Give give) {
-  struct State {
-    Lock lock;
-    std::atomic<bool> held{false};
-    std::atomic<bool> waits{false};
-    std::atomic<Clock::rep> had{0};
+constexpr std::size_t kGiB = 1UL << 30;
+
+/// Waits of 3 to 22 ms before the kill, so that no lock's habits meet the same instant each time.
+std::chrono::microseconds wait_before(int i) { return std::chrono::microseconds(3000 + i * 6367 % 19000); }
+
+template <class Lock, class Take>
+void death(Rounds& rounds, const std::string& name, bool large, Take take, void (*settle)(Lock&) = [](Lock&) {}) {
+  rounds.add("death", [=](Ledger& ledger) {
+    std::vector<double> times;
+    for (int i = 0; i < 25; ++i) times.push_back(after_death<Lock>(0, wait_before(i), take, settle));
+    ledger.see("death", name, quantile(times, 0.5));
+    ledger.see("death 99 %", name, quantile(times, 0.99));
+  });
+  if (!large) return;
+  rounds.add("death of 1 GiB", [=](Ledger& ledger) {
+    for (int i = 0; i < 2; ++i)
+      ledger.see("death of 1 GiB", name, after_death<Lock>(kGiB, wait_before(i), take, settle));
+  });
+}
+
+void deaths(Rounds& rounds) {
+  const auto checked = [](auto& l) { static_cast<void>(l.lock_checked()); };
+  death<PthreadRobust>(rounds, "pthread, robust", true, [](auto& l) { l.lock(); });
+  death<PthreadPi>(rounds, "pthread, robust, PI", false, [](auto& l) { l.lock(); });
+  death<Ofd>(rounds, "OFD lock", true, [](auto& l) { l.lock(); }, [](Ofd& l) { l.reopen(); });
+  death<sync::mutex>(rounds, "mutex", true, checked);
+  death<sync::process_mutex>(rounds, "process_mutex", true, checked);
+  death<sync::rw_semaphore>(rounds, "rw_semaphore, phase_fair", false, [](sync::rw_semaphore& l) {
+    static_cast<void>(l.is_locked() ? l.down_write() : l.down_read());  // a writer after a dead reader
+  });
+  death<sync::owned_semaphore<1>>(rounds, "owned_semaphore<1>", false, [](auto& l) { static_cast<void>(l.down()); });
+}
+
+template <std::size_t kDepth>
+void chains(Rounds& rounds) {
+  struct Locks {
+    std::array<Bare, 4> bare;
+    std::array<Hooked, 4> hooked;
   };
-  std::vector<double> times;
-  for (int i = 0; i < 100; ++i) {
-    void* const memory = ::mmap(nullptr, sizeof(State), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    auto* const state = new (memory) State;
-    const pid_t holder = ::fork();
-    if (holder == 0) {
-      take(state->lock);
-      state->held = true;
-      for (;;) ::pause();
-    }
-    while (!state->held) std::this_thread::yield();
-    const pid_t waiter = ::fork();
-    if (waiter == 0) {
-      state->waits = true;
-      take(state->lock);
-      state->had = Clock::now().time_since_epoch().count();
-      give(state->lock);
-      ::_exit(0);
-    }
-    while (!state->waits) std::this_thread::yield();
-    std::this_thread::sleep_for(3ms);
-    const auto begin = Clock::now();
-    ::kill(holder, SIGKILL);
-    ::waitpid(waiter, nullptr, 0);
-    ::waitpid(holder, nullptr, 0);
-    times.push_back(static_cast<double>(state->had - begin.time_since_epoch().count()) / 1e3);
-    ::munmap(memory, sizeof(State));
+  const auto locks = std::make_shared<Locks>();
+  for (std::size_t i = 0; i < 4; ++i) {
+    static const char* const kNames[] = {"bench.a", "bench.b", "bench.c", "bench.d"};
+    locks->hooked[i].lock_class = LockClass{kNames[i]};
   }
-  std::ranges::sort(times);
-  std::printf("| %s | %.0f | %.0f |\n", name, times[50], times[98]);
+  const std::string figure = with("chain", kDepth);
+  rounds.add("chain", [=](Ledger& ledger) {
+    for (int i = 0; i < 60; ++i) {
+      ledger.see(figure, "without", chain<kDepth>(locks->bare));
+      order::switch_off();
+      ledger.see(figure, "off", chain<kDepth>(locks->hooked));
+      if (order::switch_on()) std::abort();
+      ledger.see(figure, "on", chain<kDepth>(locks->hooked));
+    }
+    order::switch_off();
+  });
+#if HAVE_ABSL
+  const auto absl_locks = std::make_shared<std::array<Absl, 4>>();
+  rounds.add("chain", [=](Ledger& ledger) {
+    for (int i = 0; i < 60; ++i) {
+      absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+      ledger.see(figure, "absl off", chain<kDepth>(*absl_locks));
+      absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kReport);
+      ledger.see(figure, "absl on", chain<kDepth>(*absl_locks));
+    }
+    absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  });
+#endif
+}
+
+Rounds all() {
+  Rounds rounds;
+  constexpr unsigned kBoth = kThreadsToo | kShared;
+  exclusive<std::mutex>(rounds, "std::mutex", kThreadsToo);
+  exclusive<PthreadShared>(rounds, "pthread, shared", kBoth);
+  exclusive<PthreadRobust>(rounds, "pthread, robust", kBoth);
+  exclusive<PthreadPi>(rounds, "pthread, robust, PI", kBoth);
+#if HAVE_BOOST
+  exclusive<BoostMutex>(rounds, "boost::interprocess_mutex", kBoth);
+#endif
+#if HAVE_ABSL
+  exclusive<Absl>(rounds, "absl::Mutex", kThreadsToo);
+#endif
+#if HAVE_NSYNC
+  exclusive<Nsync>(rounds, "nsync_mu", kThreadsToo);
+#endif
+  exclusive<sync::mutex>(rounds, "mutex", kBoth);
+  exclusive<sync::process_mutex>(rounds, "process_mutex", kBoth);
+  exclusive<Posix>(rounds, "sem_t", kBoth);
+  exclusive<Plain>(rounds, "semaphore", kBoth);
+  exclusive<Owned>(rounds, "owned_semaphore<1>", kBoth);
+  exclusive<PthreadSpin>(rounds, "pthread_spin", kBoth);
+#if HAVE_CK
+  exclusive<CkFas>(rounds, "ck_spinlock_fas", kBoth);
+  exclusive<CkTicket>(rounds, "ck_spinlock_ticket", kBoth);
+#endif
+  exclusive<sync::spinlock>(rounds, "spinlock", kBoth);
+  exclusive<sync::robust_spinlock>(rounds, "robust_spinlock", kBoth);
+  exclusive<Ofd>(rounds, "OFD lock", 0);
+  exclusive<Flock>(rounds, "flock", 0);
+  exclusive<SysV>(rounds, "semop, SEM_UNDO", 0);
+
+  shared<std::shared_mutex>(rounds, "std::shared_mutex");
+  shared<PthreadRw>(rounds, "pthread_rwlock, shared");
+  shared<PthreadRwWriters>(rounds, "pthread_rwlock, writers first");
+#if HAVE_BOOST
+  shared<BoostRw>(rounds, "boost upgradable");
+#endif
+#if HAVE_ABSL
+  shared<Absl>(rounds, "absl::Mutex");
+#endif
+#if HAVE_NSYNC
+  shared<Nsync>(rounds, "nsync_mu");
+#endif
+#if HAVE_CK
+  shared<CkRw>(rounds, "ck_rwlock");
+  shared<CkPhaseFair>(rounds, "ck_pflock");
+#endif
+  shared<sync::rw_semaphore>(rounds, "rw_semaphore, phase_fair");
+  shared<WriterFirst>(rounds, "rw_semaphore, writer_first");
+
+  const auto guarded = std::make_shared<sync::spinlock>();
+  rounds.add("alone", [=](Ledger& ledger) {
+    ledger.see("irqsave", "spinlock",
+               alone(100'000, [&] { const sync::irqsave_guard<sync::spinlock> guard(*guarded); }));
+    ledger.see("irqsave", "signal mask", alone(100'000, [&] {
+                 sigset_t every;
+                 sigset_t saved;
+                 ::sigfillset(&every);
+                 ::pthread_sigmask(SIG_BLOCK, &every, &saved);
+                 ::pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+               }));
+  });
+  deaths(rounds);
+  chains<1>(rounds);
+  chains<2>(rounds);
+  chains<4>(rounds);
+  return rounds;
+}
+
+// -------------------------------------------------------------------------------------------------------- the report
+
+constexpr const char* kExclusive[] = {"std::mutex",
+                                      "pthread, shared",
+                                      "pthread, robust",
+                                      "pthread, robust, PI",
+                                      "boost::interprocess_mutex",
+                                      "absl::Mutex",
+                                      "nsync_mu",
+                                      "mutex",
+                                      "process_mutex",
+                                      "sem_t",
+                                      "semaphore",
+                                      "owned_semaphore<1>",
+                                      "pthread_spin",
+                                      "ck_spinlock_fas",
+                                      "ck_spinlock_ticket",
+                                      "spinlock",
+                                      "robust_spinlock",
+                                      "OFD lock",
+                                      "flock",
+                                      "semop, SEM_UNDO"};
+constexpr const char* kReaders[] = {"std::shared_mutex",
+                                    "pthread_rwlock, shared",
+                                    "pthread_rwlock, writers first",
+                                    "boost upgradable",
+                                    "absl::Mutex",
+                                    "nsync_mu",
+                                    "ck_rwlock",
+                                    "ck_pflock",
+                                    "rw_semaphore, phase_fair",
+                                    "rw_semaphore, writer_first"};
+constexpr const char* kDying[] = {"pthread, robust", "pthread, robust, PI",      "OFD lock",          "mutex",
+                                  "process_mutex",   "rw_semaphore, phase_fair", "owned_semaphore<1>"};
+
+std::string number(double value) {
+  if (std::isnan(value)) return "-";
+  char text[32];
+  std::snprintf(text, sizeof(text), value < 10 ? "%.2f" : value < 1000 ? "%.1f" : "%.0f", value);
+  return text;
+}
+
+std::string three(const Ledger& ledger, const char* figure, const std::string& lock) {
+  std::string text;
+  for (const int threads : kThreads)
+    text += (text.empty() ? "" : " / ") + number(ledger.median(with(figure, threads), lock));
+  return text.starts_with('-') ? "-" : text;
+}
+
+void tables(const Ledger& ledger) {
+  std::printf(
+      "| lock | lock+unlock ns | empty section, M/s, 2 / 4 / 8 threads | 0.43 us section | fairness of 8 | two "
+      "processes, M/s | hand-over us, threads | processes |\n|---|---|---|---|---|---|---|---|\n");
+  for (const char* const lock : kExclusive)
+    std::printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", lock, number(ledger.median("alone", lock)).c_str(),
+                three(ledger, "empty", lock).c_str(), three(ledger, "short", lock).c_str(),
+                number(ledger.median("short 8 fairness", lock)).c_str(),
+                number(ledger.median("processes", lock)).c_str(), number(ledger.median("hand-over", lock)).c_str(),
+                number(ledger.median("hand-over between processes", lock)).c_str());
+
+  std::printf(
+      "\n| lock | read ns | write ns | readers only, M/s, 2 / 4 / 8 | one write in 100 | one in 10 |\n"
+      "|---|---|---|---|---|---|\n");
+  for (const char* const lock : kReaders)
+    std::printf("| %s | %s | %s | %s | %s | %s |\n", lock, number(ledger.median("read", lock)).c_str(),
+                number(ledger.median("write", lock)).c_str(), three(ledger, "readers", lock).c_str(),
+                three(ledger, "99:1", lock).c_str(), three(ledger, "90:10", lock).c_str());
+
+  std::printf(
+      "\n| lock | a writer among 3 readers waits, us: median / 99 %% / longest | a reader among 3 writers |\n"
+      "|---|---|---|\n");
+  for (const char* const lock : kReaders) {
+    std::printf("| %s |", lock);
+    for (const std::string figure : {"starving writer", "starving reader"})
+      std::printf(" %s / %s / %s |", number(ledger.median(figure, lock)).c_str(),
+                  number(ledger.median(figure + " 99 %", lock)).c_str(),
+                  number(ledger.most(figure + " longest", lock)).c_str());
+    std::printf("\n");
+  }
+
+  std::printf("\n| a holder is killed: to the next one, us | median | 99 %% | holder of 1 GiB |\n|---|---|---|---|\n");
+  for (const char* const lock : kDying)
+    std::printf("| %s | %s | %s | %s |\n", lock, number(ledger.median("death", lock)).c_str(),
+                number(ledger.median("death 99 %", lock)).c_str(),
+                number(ledger.median("death of 1 GiB", lock)).c_str());
+
+  std::printf("\n| validator, ns for a chain of | 1 | 2 | 4 |\n|---|---|---|---|\n");
+  for (const char* const build : {"without", "off", "on", "absl off", "absl on"}) {
+    std::printf("| %s |", build);
+    for (const char* const figure : {"chain 1", "chain 2", "chain 4"})
+      std::printf(" %s |", number(ledger.median(figure, build)).c_str());
+    std::printf("\n");
+  }
+}
+
+/// The goals, each a ratio to a peer that was measured in turn with it, or a time.
+class Goals {
+ public:
+  explicit Goals(const Ledger& ledger) : ledger_(ledger) {
+    std::printf("\n| goal | wanted | seen | |\n|---|---|---|---|\n");
+  }
+  ~Goals() { std::printf("\n%d of %d goals met\n", met_, met_ + missed_); }
+  Goals(const Goals&) = delete;
+  Goals& operator=(const Goals&) = delete;
+
+  void ratio(const std::string& figure, const std::string& lock, const std::string& peer, const char* how,
+             double limit) {
+    says(lock + " / " + peer + ": " + figure, ledger_.median(figure, lock) / ledger_.median(figure, peer), how, limit,
+         "x");
+  }
+  void says(const std::string& what, double seen, const char* how, double limit, const char* unit) {
+    if (std::isnan(seen)) return;
+    const bool met = *how == '<' ? seen <= limit : seen >= limit;
+    ++(met ? met_ : missed_);
+    std::printf("| %s | %s %g %s | %s %s | %s |\n", what.c_str(), how, limit, unit, number(seen).c_str(), unit,
+                met ? "met" : "**missed**");
+  }
+  [[nodiscard]] double of(const std::string& figure, const std::string& lock) const {
+    return ledger_.median(figure, lock);
+  }
+
+ private:
+  const Ledger& ledger_;
+  int met_ = 0;
+  int missed_ = 0;
+};
+
+void goals(const Ledger& ledger) {
+  Goals g(ledger);
+  g.ratio("alone", "mutex", "std::mutex", "<=", 1.15);
+  g.ratio("alone", "mutex", "pthread, robust", "<=", 0.9);
+  for (const int threads : kThreads) {
+    g.ratio(with("empty", threads), "mutex", "pthread, robust", ">=", 1.4);
+    g.ratio(with("empty", threads), "mutex", "std::mutex", ">=", threads == 2 ? 1.0 : 0.75);
+  }
+  g.says("mutex: fairness, empty 8", g.of("empty 8 fairness", "mutex"), ">=", 0.5, "");
+  for (const int threads : kThreads) {
+    g.ratio(with("short", threads), "mutex", "pthread, robust", ">=", 1.15);
+    g.ratio(with("short", threads), "mutex", "std::mutex", ">=", threads == 8 ? 0.85 : 1.4);
+  }
+  g.says("mutex: fairness, short 8", g.of("short 8 fairness", "mutex"), ">=", 0.5, "");
+  g.ratio("processes", "mutex", "pthread, robust", ">=", 1.4);
+  g.says("mutex: two processes / two threads", g.of("processes", "mutex") / g.of("empty 2", "mutex"), ">=", 0.85, "x");
+
+  g.ratio("alone", "process_mutex", "std::mutex", "<=", 1.1);
+  g.ratio("alone", "OFD lock", "process_mutex", ">=", 30);
+  g.ratio("alone", "flock", "process_mutex", ">=", 15);
+  g.ratio("alone", "semop, SEM_UNDO", "process_mutex", ">=", 15);
+
+  const char* const ours = "rw_semaphore, phase_fair";
+  g.ratio("read", ours, "std::shared_mutex", "<=", 1.15);
+  for (const int threads : kThreads) {
+    g.ratio(with("readers", threads), ours, "std::shared_mutex", ">=", 4.5);
+    g.ratio(with("99:1", threads), ours, "std::shared_mutex", ">=", 2);
+    g.ratio(with("90:10", threads), ours, "std::shared_mutex", ">=", 0.8);
+  }
+  g.says("rw_semaphore: writer among readers, 99 %", g.of("starving writer 99 %", ours), "<=", 400, "us");
+  g.says("rw_semaphore: reader among writers, 99 %", g.of("starving reader 99 %", ours), "<=", 400, "us");
+
+  g.ratio("alone", "robust_spinlock", "pthread_spin", "<=", 1.7);
+  g.ratio("short 8", "robust_spinlock", "pthread_spin", ">=", 3);
+
+  g.ratio("death", "mutex", "pthread, robust", "<=", 1.3);
+  g.says("process_mutex: after a death", g.of("death", "process_mutex"), "<=", 300, "us");
+  g.ratio("death of 1 GiB", "OFD lock", "process_mutex", ">=", 10);
+
+  g.says("irqsave pair, beyond the spinlock", g.of("irqsave", "spinlock") - g.of("alone", "spinlock"), "<=", 3, "ns");
+  constexpr double kMore[] = {1.5, 6, 16};
+  for (const int i : {0, 1, 2}) {
+    const std::string figure = with("chain", 1 << i);
+    g.says("validator on, beyond none: " + figure, g.of(figure, "on") - g.of(figure, "without"), "<=", kMore[i], "ns");
+  }
+  g.says("validator off / none: chain 1", g.of("chain 1", "off") / g.of("chain 1", "without"), "<=", 1.01, "x");
+}
+
+void draw(const Ledger& ledger, const char* file) {
+  Plot plot("What the locks cost beside their peers (ours are blue)");
+  const auto panel = [&](const char* title, const std::string& figure, const auto& locks) {
+    plot.panel(title);
+    for (const char* const lock : locks) plot.bar(lock, ledger.median(figure, lock));
+  };
+  panel("lock + unlock alone, ns: less is better", "alone", std::vector(kExclusive, kExclusive + 17));
+  panel("8 threads, sections of 0.43 us, million a second", "short 8", std::vector(kExclusive, kExclusive + 17));
+  panel("8 readers, million a second", "readers 8", kReaders);
+  panel("8 threads, one write in 10, million a second", "90:10 8", kReaders);
+  if (!plot.save(file)) std::fprintf(stderr, "sync_locks: cannot write %s\n", file);
 }
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  int rounds = 7;
+  std::string only;
+  const char* file = nullptr;
+  for (int i = 1; i < argc; ++i) {
+    const bool more = i + 1 < argc;
+    if (more && std::strcmp(argv[i], "--rounds") == 0) {
+      rounds = std::max(1, std::atoi(argv[++i]));
+    } else if (more && std::strcmp(argv[i], "--only") == 0) {
+      only = argv[++i];
+    } else if (more && std::strcmp(argv[i], "--plot") == 0) {
+      file = argv[++i];
+    } else {
+      std::fprintf(stderr, "usage: sync_locks [--rounds 7] [--only PART-OF-A-FIGURE] [--plot FILE.svg]\n");
+      return 2;
+    }
+  }
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  std::printf("| lock | lock+unlock ns | empty section, M/s, 2 / 4 / 8 threads | short section | fairness of 8 |\n");
-  std::printf("|---|---|---|---|---|\n");
-  exclusive<std::mutex>("std::mutex");
-  exclusive<PthreadShared>("pthread, shared");
-  exclusive<PthreadRobust>("pthread, shared, robust");
-#if defined(HAVE_BOOST)
-  exclusive<boost::interprocess::interprocess_mutex>("boost::interprocess_mutex");
+#if HAVE_ABSL
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // Debian builds it to be on
 #endif
-  exclusive<sync::mutex>("mutex");
-  exclusive<sync::process_mutex>("process_mutex");
-  exclusive<Posix>("sem_t");
-  exclusive<Plain>("semaphore");
-  exclusive<Owned>("owned_semaphore<1>");
-  exclusive<sync::spinlock>("spinlock");
-  exclusive<sync::robust_spinlock>("robust_spinlock");
-
-  std::printf("\n| lock | read ns | write ns | readers only, M/s, 2 / 4 / 8 | one write in 100 | one in 10 |\n");
-  std::printf("|---|---|---|---|---|---|\n");
-  shared<std::shared_mutex>("std::shared_mutex", &std::shared_mutex::lock_shared, &std::shared_mutex::unlock_shared);
-#if defined(HAVE_BOOST)
-  using Boost = boost::interprocess::interprocess_upgradable_mutex;
-  shared<Boost>("boost upgradable", &Boost::lock_sharable, &Boost::unlock_sharable);
-#endif
-  shared<sync::rw_semaphore>("rw_semaphore, phase_fair", &sync::rw_semaphore::lock_shared,
-                             &sync::rw_semaphore::unlock_shared);
-  shared<WriterFirst>("rw_semaphore, writer_first", &WriterFirst::lock_shared, &WriterFirst::unlock_shared);
-
-  std::printf("\n| a holder is killed: to the next one, us | median | 99 %% |\n|---|---|---|\n");
-  recovery<PthreadRobust>(
-      "pthread, shared, robust", [](PthreadRobust& l) { l.lock(); }, [](PthreadRobust& l) { l.unlock(); });
-  const auto take = [](auto& l) { static_cast<void>(l.lock_checked()); };
-  const auto give = [](auto& l) { static_cast<void>(l.unlock_checked()); };
-  recovery<sync::mutex>("mutex", take, give);
-  recovery<sync::process_mutex>("process_mutex", take, give);
-  recovery<sync::rw_semaphore>(
-      "rw_semaphore, writer after reader",
-      [](sync::rw_semaphore& l) {
-        static_cast<void>(l.writer() == 0 && !l.is_locked() ? l.down_read() : l.down_write());
-      },
-      [](sync::rw_semaphore& l) { static_cast<void>(l.up_write()); });
-  recovery<sync::owned_semaphore<1>>(
-      "owned_semaphore<1>", [](auto& l) { static_cast<void>(l.down()); }, [](auto& l) { static_cast<void>(l.up()); });
+  Ledger ledger;
+  all().run(ledger, rounds, only);
+  tables(ledger);
+  goals(ledger);
+  if (file != nullptr) draw(ledger, file);
 }

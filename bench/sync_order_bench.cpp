@@ -13,20 +13,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "sync/chains.hpp"
+
 namespace {
 
 using namespace holdfast::sync;
-
-double now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
-}
+using namespace bench;
 
 // The quarter: what a machine that others use shows of itself when it is let alone.
 double quarter(std::vector<double> values) {
@@ -37,39 +33,6 @@ double quarter(std::vector<double> values) {
 double ninth_tenth(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() * 9 / 10), values.end());
   return values[values.size() * 9 / 10];
-}
-
-struct Bare {
-  void lock() { mutex.lock(); }
-  void unlock() { mutex.unlock(); }
-  std::mutex mutex;
-  LockClass unused;  // equal locks lie in equal lines
-};
-
-struct Hooked {
-  void lock() {
-    order::acquiring(lock_class, this, order::How::exclusive, order::here());
-    mutex.lock();
-  }
-  void unlock() {
-    mutex.unlock();
-    order::released(this);
-  }
-  std::mutex mutex;
-  LockClass lock_class;
-};
-
-template <class Lock, std::size_t kDepth>
-[[gnu::noinline]] double slice(std::array<Lock, 4>& locks) {
-  constexpr int kRounds = 4000;
-  const double start = now();
-  for (int round = 0; round < kRounds; ++round) {
-    [&]<std::size_t... kAt>(std::index_sequence<kAt...>) {
-      (locks[kAt].lock(), ...);
-      (locks[kDepth - 1 - kAt].unlock(), ...);
-    }(std::make_index_sequence<kDepth>{});
-  }
-  return (now() - start) / kRounds;
 }
 
 void must(bool done, const char* what) {
@@ -84,11 +47,11 @@ void compare(std::array<Bare, 4>& bare, std::array<Hooked, 4>& hooked) {
   std::vector<double> off;
   std::vector<double> on;
   for (int turn = 0; turn < 400; ++turn) {
-    const double base = slice<Bare, kDepth>(bare);
+    const double base = chain<kDepth>(bare);
     order::switch_off();
-    const double silent = slice<Hooked, kDepth>(hooked);
+    const double silent = chain<kDepth>(hooked);
     must(!order::switch_on(), "cannot switch on");
-    const double loud = slice<Hooked, kDepth>(hooked);
+    const double loud = chain<kDepth>(hooked);
     if (turn < 20) continue;
     bares.push_back(base);
     off.push_back(silent);
@@ -140,9 +103,9 @@ void new_orders(const char* what, std::size_t count, std::size_t most) {
   pairs.resize(std::min(pairs.size(), most));
   std::vector<double> times;
   for (const auto& [outer, inner] : pairs) {
-    const double start = now();
+    const double start = nanoseconds();
     take_pair<6>(classes[outer], classes[inner]);
-    times.push_back(now() - start);
+    times.push_back(nanoseconds() - start);
   }
   must(order::contents().orders == pairs.size(), "not every order was new");
   double sum = 0;
