@@ -140,12 +140,12 @@ TEST(ProcessMutex, it_outlives_kills_of_random_holders_and_waiters) {
     Section section;
   };
   Shared<State> state;
-  const Outcome outcome = kill_at_random(*state, [&](int, Ticket ticket) {
+  const Outcome outcome = kill_at_random(*state, [&](int place, Ticket ticket) {
     std::minstd_rand random(ticket);
     while (!state->stop) {
       const auto got = random() % 8 == 0 ? state->lock.lock_timeout(3ms) : state->lock.lock_checked();
       if (!got) continue;
-      state->section.enter(*state, ticket, *got == Acquired::owner_died);
+      state->section.enter(*state, place, ticket, *got == Acquired::owner_died);
       if (*got != Acquired::clean) static_cast<void>(state->lock.consistent());
       linger(random);
       state->section.leave(*state, ticket);
@@ -154,7 +154,6 @@ TEST(ProcessMutex, it_outlives_kills_of_random_holders_and_waiters) {
     }
   });
   expect_held_up(*state, outcome);
-  EXPECT_GT(state->deaths_told, 0U);
 }
 
 }  // namespace

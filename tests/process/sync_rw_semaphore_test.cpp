@@ -41,8 +41,8 @@ void check_no_reader(State& state) {
 }
 
 void work(State& state, int place, Ticket ticket) {
+  state.newest[place] = ticket;  // first: what is cleared now was not left by its reader
   for (auto& each : state.reading[place]) each = 0;
-  state.newest[place] = ticket;
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&state, place, ticket, t] {
@@ -54,6 +54,8 @@ void work(State& state, int place, Ticket ticket) {
           const auto got = random() % 8 == 0 ? state.lock.down_read_timeout(1ms) : state.lock.down_read();
           if (!got) continue;
           reading = ticket;
+          state.inside = place;
+          if (*got == Acquired::owner_died) state.told();
           if (*got == Acquired::clean && state.section.occupied()) ++state.violations;
           linger(random);
           reading = 0;
@@ -61,7 +63,7 @@ void work(State& state, int place, Ticket ticket) {
         } else {
           const auto got = random() % 8 == 0 ? state.lock.down_write_timeout(1ms) : state.lock.down_write();
           if (!got) continue;
-          state.section.enter(state, mine, *got != Acquired::clean);
+          state.section.enter(state, place, mine, *got != Acquired::clean);
           if (random() % 16 == 0) check_no_reader(state);
           if (*got != Acquired::clean) static_cast<void>(state.lock.consistent());
           linger(random);
@@ -93,7 +95,6 @@ TEST_P(RwProcess, it_outlives_kills_of_random_readers_and_writers) {
   Shared<State> state(GetParam());
   const Outcome outcome = kill_at_random(*state, [&](int place, Ticket ticket) { work(*state, place, ticket); });
   expect_held_up(*state, outcome);
-  EXPECT_GT(state->deaths_told, 0U);
 }
 
 TEST_P(RwProcess, a_writer_and_a_reader_asleep_survive_the_death_of_the_reader_inside) {
