@@ -22,10 +22,6 @@ constexpr std::uint64_t kNoWaitv = 10'000'000;  // how often to look where there
 
 void* address(const Word& word) { return const_cast<Word*>(&word); }  // the kernel's interface has no const
 
-timespec instant(std::uint64_t nanoseconds) {
-  return {static_cast<time_t>(nanoseconds / kSecond), static_cast<long>(nanoseconds % kSecond)};
-}
-
 Woke woke(long result) {
   if (result >= 0) return Woke::look_again;
   if (errno == ETIMEDOUT) return Woke::timed_out;
@@ -34,6 +30,10 @@ Woke woke(long result) {
 }
 
 }  // namespace
+
+timespec instant(std::uint64_t nanoseconds) {
+  return {static_cast<time_t>(nanoseconds / kSecond), static_cast<long>(nanoseconds % kSecond)};
+}
 
 std::uint64_t now() {
   timespec time{};
@@ -44,6 +44,11 @@ std::uint64_t now() {
 Woke wait(const Word& word, std::uint32_t value, Class as, std::uint64_t deadline) {
   const timespec until = instant(deadline);
   return woke(::syscall(SYS_futex, address(word), FUTEX_WAIT_BITSET, value, deadline != 0 ? &until : nullptr, nullptr,
+                        static_cast<std::uint32_t>(as)));
+}
+
+Woke wait(const Word& word, std::uint32_t value, Class as, const volatile timespec& until) {
+  return woke(::syscall(SYS_futex, address(word), FUTEX_WAIT_BITSET, value, const_cast<timespec*>(&until), nullptr,
                         static_cast<std::uint32_t>(as)));
 }
 

@@ -3,6 +3,8 @@
 // a dead owner is (handle_futex_death wakes with FLAGS_SHARED), and a private sleeper would not hear it.
 #pragma once
 
+#include <time.h>
+
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -25,6 +27,10 @@ enum class Woke : std::uint8_t {
 /// A wait for ever is restarted by the kernel after a handler with SA_RESTART, one with a deadline is not: pass
 /// kFarAway to hear of every handler. (futex(2); seen on 6.1 and 6.18)
 Woke wait(const Word& word, std::uint32_t value, Class as, std::uint64_t deadline);
+
+/// The same with a deadline that a handler may change until the kernel reads it.
+Woke wait(const Word& word, std::uint32_t value, Class as, const volatile timespec& until);
+timespec instant(std::uint64_t nanoseconds);
 
 /// Sleeps while `word` is `value` and `other` is `other_value`. Not ended by handlers.
 Woke wait_either(const Word& word, std::uint32_t value, const Word& other, std::uint32_t other_value,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "sync/futex.hpp"
+#include "sync/interruption.hpp"
 #include "sync/outcome.hpp"
 #include "sync/thread.hpp"
 #include "sync/words.hpp"
@@ -77,8 +78,8 @@ class Host {
   static futex::Woke sleep(const Cell& cell, std::uint32_t value, futex::Class as, const Wait& wait) {
     // Watching `termination` in the same call leaves no moment in which it could be missed.
     if (wait.how == Wait::How::killable) return futex::wait_either(cell, value, termination, 0, wait.deadline);
-    const bool hear = wait.how == Wait::How::interruptible && wait.deadline == 0;
-    return futex::wait(cell, value, as, hear ? futex::kFarAway : wait.deadline);
+    if (wait.how == Wait::How::interruptible) return sleep_interruptibly(cell, value, as, wait.deadline);
+    return futex::wait(cell, value, as, wait.deadline);
   }
   static bool past(const Wait& wait) { return wait.deadline != 0 && futex::now() >= wait.deadline; }
 

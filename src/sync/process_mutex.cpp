@@ -83,9 +83,7 @@ Outcome wait_for(Layout& l, const Thread& thread, const Process& process, const 
     }
     const std::uint64_t soon = futex::now() + patience;
     const std::uint64_t deadline = wait.deadline != 0 ? std::min(wait.deadline, soon) : soon;
-    const futex::Woke why = wait.how == Wait::How::killable
-                                ? futex::wait_either(l.word, word_of(seen), termination, 0, deadline)
-                                : futex::wait(l.word, word_of(seen), futex::Class::any, deadline);
+    const futex::Woke why = Host::sleep(l.word, word_of(seen), futex::Class::any, {wait.how, deadline});
     waiters = words::kWaiters;
     spun = 0;
     look_for_death = why == futex::Woke::timed_out;

@@ -109,7 +109,7 @@ futex::Woke sleep_on_all(std::span<RobustNode> units, const std::atomic<std::uin
   // Handlers with SA_RESTART do not end futex_waitv(2), so this one sleeps on the count of units given while somebody
   // holds the gate, and looks for dead holders now and then. (It is up()'s look at the gate that is not ordered with
   // our look at the units: a unit that slips through is found at the next look, too.)
-  const futex::Woke why = futex::wait(given, given_so_far, futex::Class::any, futex::now() + kLook);
+  const futex::Woke why = sleep_interruptibly(given, given_so_far, futex::Class::any, futex::now() + kLook);
   return why == futex::Woke::timed_out ? futex::Woke::look_again : why;
 }
 

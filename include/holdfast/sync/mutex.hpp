@@ -78,9 +78,8 @@ class HF_CAPABILITY("mutex") mutex {
     return lock_until_checked(detail::after(length));
   }
   /// Waits until a signal handler has run in this thread, whatever its SA_RESTART says.
-  /// \limit  a handler that runs just before the thread sleeps is not noticed, as with every call that EINTR ends;
-  /// where
-  ///         one signal is all there will be, let its handler call note_termination() and use lock_killable().
+  /// \limit  a handler that runs before the thread sleeps, which it does after looking for some 20 us, is noticed if it
+  ///         calls note_interruption() (termination.hpp)
   /// \returns interrupted; the caller does not hold the lock
   [[nodiscard]] HF_API Result<Acquired> lock_interruptible() HF_NO_ANALYSIS;
   /// Waits until note_termination() has been called, at any time, by any thread or handler. Other handlers run, and the
