@@ -45,6 +45,7 @@ class Host {
 
   using WideCell = std::atomic<std::uint64_t>;
   static std::uint64_t load(const WideCell& cell, std::memory_order order) { return cell.load(order); }
+  static void store(WideCell& cell, std::uint64_t value, std::memory_order order) { cell.store(value, order); }
   static bool cas(WideCell& cell, std::uint64_t& expected, std::uint64_t value, std::memory_order order) {
     return cell.compare_exchange_strong(expected, value, order, std::memory_order_relaxed);
   }

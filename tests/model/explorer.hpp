@@ -72,15 +72,21 @@ enum class Kind : std::uint8_t {
   clear_wake,
   clear_waiters,
   choose,
+  gone,
   ghost
 };
 
 enum class Ghost : std::uint8_t { enter, leave, enter_shared, leave_shared, to_shared };
 
+/// Sleeps that end by themselves now and then to see whether the owner, a process, is gone. In the model they do so
+/// only when it is: so a lost wake is not mended by looking, and shows.
+constexpr std::uint8_t kCanEnd = 1;
+constexpr std::uint8_t kLooks = 2;
+
 struct Step {
   Kind kind = Kind::load;
   std::uint8_t cell = 0;
-  std::uint8_t can_end = 0;  // a sleep that a timeout or a handler may end
+  std::uint8_t can_end = 0;  // a sleep that a timeout or a handler may end, or that looks for a dead process (kLooks)
   std::uint8_t detail = 0;   // sleep: class; wake: 1 or all; ghost: which
   std::uint32_t a = 0;
   std::uint32_t b = 0;
@@ -163,6 +169,14 @@ class Machine {
   template <class N>
   static constexpr bool owner_is_gone(const N&, std::uint32_t) {
     return false;
+  }
+
+  // Processes, each with one thread. No thread's id is a process's name, so the kernel does not touch their words.
+  [[nodiscard]] std::uint32_t name() const { return words::kProcess | me_; }
+  bool owner_is_gone(std::uint32_t cell, bool ask) { return ask && step({Kind::gone, 0, 0, 0, cell}) != 0; }
+  Woke sleep_until_asking(Cell cell, std::uint32_t value, std::uint32_t, const Wait& wait) {
+    const std::uint8_t can_end = wait.how == Wait::How::interruptible ? kLooks | kCanEnd : kLooks;
+    return static_cast<Woke>(step({Kind::sleep, cell.at, can_end, 3, value}));
   }
 
   // Looking again before sleeping is the same as being scheduled later.
@@ -394,6 +408,7 @@ class Explorer {
           break;
         case Life::sleeps:
           end_sleep(t);
+          if (look_for_itself(t)) progress = true;
           kill(t);
           break;
         case Life::dying:
@@ -483,14 +498,33 @@ class Explorer {
   }
 
   void end_sleep(int t) {
-    if (current_.ends >= scope_.ends || current_.threads[t].next.can_end == 0) return;
+    if (current_.ends >= scope_.ends || (current_.threads[t].next.can_end & kCanEnd) == 0) return;
     State state = current_;
     ++state.ends;
+    stand_up(state, t, Woke::interrupted);
+    add(state, here_, "is interrupted", t);
+  }
+
+  bool look_for_itself(int t) {
+    const Step& sleep = current_.threads[t].next;
+    if ((sleep.can_end & kLooks) == 0 || !is_gone(current_, current_.memory[sleep.cell])) return false;
+    State state = current_;
+    stand_up(state, t, Woke::timed_out);
+    add(state, here_, "looks for itself", t);
+    return true;
+  }
+
+  void stand_up(State& state, int t, Woke why) {
     for (int i = 0; i < state.sleeping; ++i)
       if (state.queue[i].thread == t) leave_queue(state, i);
     state.threads[t].life = Life::runs;
-    answer(state, t, static_cast<std::uint32_t>(Woke::interrupted));
-    add(state, here_, "is interrupted", t);
+    answer(state, t, static_cast<std::uint32_t>(why));
+  }
+
+  static bool is_gone(const State& state, std::uint32_t word) {
+    const std::uint32_t owner = words::owner(word);
+    const std::uint32_t process = owner & ~words::kProcess;
+    return (owner & words::kProcess) != 0 && process != 0 && state.threads[process - 1].life == Life::dead;
   }
 
   void perform(int t) {
@@ -567,6 +601,11 @@ class Explorer {
         wake(state, step.cell, kThreads, 3);
         answer(state, t, 0);
         return add(state, here_, "clears the waiters bit and wakes all", t, step.cell);
+      case Kind::gone: {
+        const bool gone = is_gone(state, step.a);
+        answer(state, t, gone ? 1 : 0);
+        return add(state, here_, gone ? "finds the owner gone" : "finds the owner alive", t);
+      }
       case Kind::ghost:
         return haunt(state, t, step);
       default:
