@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
-// semaphore: the counting protocol. owned_semaphore: a lock word for each unit, and a gate in front of them.
-//
-// Whoever finds no free unit takes the gate, a robust lock as any, and sleeps on all units at once. So there is one
-// sleeper on the units: the kernel's single wake for a dead holder's unit reaches it, and if it is killed itself, its
-// successor at the gate looks at all units afresh. The units are mutex words with the mutex's sticky waiters bit.
+// semaphore and owned_semaphore: their protocols with threads as those who take units.
 #include <holdfast/sync/semaphore.hpp>
+
+#include <sched.h>
 
 #include <bit>
 #include <span>
 
 #include "sync/answers.hpp"
 #include "sync/host.hpp"
-#include "sync/mutex_protocol.hpp"
+#include "sync/owned_protocol.hpp"
 #include "sync/semaphore_protocol.hpp"
 
 namespace holdfast::sync {
@@ -59,12 +57,16 @@ namespace detail {
 
 /// The units of a semaphore: they follow the base in the derived class's memory.
 struct Units {
+  struct View {
+    std::span<RobustNode> units;
+    RobustNode& gate;
+    std::atomic<std::uint32_t>& given;
+  };
+  static View view(OwnedSemaphore& semaphore) { return {of(semaphore), semaphore.gate_, semaphore.given_}; }
   static std::span<RobustNode> of(OwnedSemaphore& semaphore) {
     return {reinterpret_cast<RobustNode*>(reinterpret_cast<char*>(&semaphore) + sizeof(OwnedSemaphore)),
             semaphore.units_};
   }
-  static RobustNode& gate(OwnedSemaphore& semaphore) { return semaphore.gate_; }
-  static std::atomic<std::uint32_t>& given(OwnedSemaphore& semaphore) { return semaphore.given_; }
 };
 static_assert(sizeof(OwnedSemaphore) == 48 && sizeof(owned_semaphore<3>) == 48 + 3 * sizeof(RobustNode));
 
@@ -72,74 +74,39 @@ namespace {
 
 constexpr std::uint64_t kLook = 10'000'000;  // how often an interruptible wait looks for dead holders
 
-/// A free unit, if there is one. A unit has nothing to repair: its death is told once and forgotten.
-Outcome take_free(Host& host, std::span<RobustNode> units, std::uint32_t home) {
-  for (std::size_t k = 0; k < units.size(); ++k) {
-    RobustNode& unit = units[(home + k) % units.size()];
-    if (words::owner(unit.word.load(std::memory_order_relaxed)) != 0) continue;
-    host.pend(unit);
-    std::uint32_t seen = unit.word.load(std::memory_order_relaxed);
-    if (words::owner(seen) == 0 &&
-        Host::cas(unit.word, seen, words::taken(seen, host.me(), false), std::memory_order_acquire)) {
-      const Outcome outcome = mutex_protocol::own(host, unit, seen);
-      unit.dirty.store(0, std::memory_order_relaxed);
-      return outcome == Outcome::inconsistent ? Outcome::owner_died : outcome;
-    }
-    host.unpend();
-  }
-  return Outcome::again;
-}
+class UnitsHost : public Host {
+ public:
+  using Host::Host;
 
-/// Sleeps until some unit may be free. We hold the gate, so we are the only one.
-futex::Woke sleep_on_all(std::span<RobustNode> units, const std::atomic<std::uint32_t>& given, const Wait& wait) {
-  const std::uint32_t given_so_far = given.load(std::memory_order_acquire);
-  std::array<futex::Watched, 122> watched{};
-  std::size_t count = 0;
-  for (RobustNode& unit : units) {
-    std::uint32_t seen = unit.word.load(std::memory_order_relaxed);
-    if (words::owner(seen) == 0) return futex::Woke::look_again;
-    if (!words::has_waiters(seen)) {
-      if (!Host::cas(unit.word, seen, words::awaited(seen), std::memory_order_relaxed)) return futex::Woke::look_again;
-      seen = words::awaited(seen);
+  /// The words of all units, and the values to sleep on.
+  class Watching {
+   public:
+    void add(const Cell& word, std::uint32_t value) { all_[count_++] = {&word, value}; }
+    [[nodiscard]] std::span<const futex::Watched> all() const { return {all_.data(), count_}; }
+
+   private:
+    std::array<futex::Watched, 122> all_{};
+    std::size_t count_ = 0;
+  };
+
+  static void give_way() { ::sched_yield(); }
+
+  static futex::Woke sleep_on(Watching& units, const Cell& given, std::uint32_t so_far, const Wait& wait) {
+    if (wait.how == Wait::How::interruptible) {
+      const futex::Woke why = sleep_interruptibly(given, so_far, futex::Class::any, futex::now() + kLook);
+      return why == futex::Woke::timed_out ? futex::Woke::look_again : why;
     }
-    watched[count++] = {&unit.word, seen};
+    if (wait.how == Wait::How::killable) units.add(termination, 0);
+    return futex::wait_any(units.all(), wait.deadline);
   }
-  if (wait.how == Wait::How::killable) watched[count++] = {&termination, 0};
-  if (wait.how != Wait::How::interruptible) return futex::wait_any({watched.data(), count}, wait.deadline);
-  // Handlers with SA_RESTART do not end futex_waitv(2), so this one sleeps on the count of units given while somebody
-  // holds the gate, and looks for dead holders now and then. (It is up()'s look at the gate that is not ordered with
-  // our look at the units: a unit that slips through is found at the next look, too.)
-  const futex::Woke why = sleep_interruptibly(given, given_so_far, futex::Class::any, futex::now() + kLook);
-  return why == futex::Woke::timed_out ? futex::Woke::look_again : why;
-}
+};
 
 Outcome take(OwnedSemaphore& semaphore, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) return Outcome::unsupported;
-  Host host(*thread);
-  const std::span<RobustNode> units = Units::of(semaphore);
-  RobustNode& gate = Units::gate(semaphore);
-  Outcome outcome = take_free(host, units, thread->home);
-  if (outcome == Outcome::again && wait.how == Wait::How::never) outcome = Outcome::busy;
-  if (outcome == Outcome::again) {
-    const Outcome first = mutex_protocol::lock(host, gate, wait);
-    if (!holds(first)) return first;
-    gate.dirty.store(0, std::memory_order_relaxed);  // it protects nothing that a death could damage
-    for (;;) {
-      outcome = take_free(host, units, thread->home);
-      if (outcome != Outcome::again) break;
-      if (Host::told_to_end(wait)) outcome = Outcome::interrupted;
-      if (Host::past(wait)) outcome = Outcome::timed_out;
-      if (outcome != Outcome::again) break;
-      if (sleep_on_all(units, Units::given(semaphore), wait) == futex::Woke::interrupted &&
-          wait.how == Wait::How::interruptible) {
-        outcome = Outcome::interrupted;
-        break;
-      }
-    }
-    mutex_protocol::unlock(host, gate);
-  }
-  return outcome;
+  UnitsHost host(*thread);
+  Units::View view = Units::view(semaphore);
+  return owned_protocol::down(host, view, thread->home, wait);
 }
 
 }  // namespace
@@ -156,12 +123,9 @@ Result<> OwnedSemaphore::up() {
   const std::span<RobustNode> units = Units::of(*this);
   Node* const unit = held_within(*thread, units.data(), units.size_bytes());
   if (unit == nullptr) return done(Outcome::not_owner);
-  Host host(*thread);
-  const bool waited_for = gate_.word.load(std::memory_order_relaxed) != 0;
-  if (waited_for) given_.fetch_add(1, std::memory_order_release);  // before the unit: afterwards we may be gone
-  const Outcome outcome = mutex_protocol::unlock(host, *unit);
-  if (waited_for) Host::wake_one(given_, futex::Class::any);
-  return done(outcome);
+  UnitsHost host(*thread);
+  Units::View view = Units::view(*this);
+  return done(owned_protocol::up(host, view, *unit));
 }
 
 std::uint32_t OwnedSemaphore::value() const noexcept {

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -68,6 +69,7 @@ enum class Kind : std::uint8_t {
   enqueue,
   dequeue,
   sleep,
+  sleep_on,
   wake,
   clear_wake,
   clear_waiters,
@@ -107,9 +109,10 @@ struct ThreadState {
 };
 
 struct Sleeper {
+  std::uint32_t cells;  // a bit for each that it sleeps on
   std::uint8_t thread;
-  std::uint8_t cell;
   std::uint8_t as;
+  std::uint8_t unused[2];
 };
 
 struct State {
@@ -130,6 +133,13 @@ struct State {
   }
 };
 static_assert(std::is_trivially_copyable_v<State> && std::has_unique_object_representations_v<Step>);
+
+/// Whether the process that a word names has ended.
+inline bool is_gone(const State& state, std::uint32_t word) {
+  const std::uint32_t owner = words::owner(word);
+  const std::uint32_t process = owner & ~words::kProcess;
+  return (owner & words::kProcess) != 0 && process != 0 && state.threads[process - 1].life == Life::dead;
+}
 
 /// The machine as the protocols see it.
 class Machine {
@@ -177,6 +187,27 @@ class Machine {
   Woke sleep_until_asking(Cell cell, std::uint32_t value, std::uint32_t, const Wait& wait) {
     const std::uint8_t can_end = wait.how == Wait::How::interruptible ? kLooks | kCanEnd : kLooks;
     return static_cast<Woke>(step({Kind::sleep, cell.at, can_end, 3, value}));
+  }
+
+  /// Words to sleep on, in the order of their cells; what they hold in few bits: no word of the model needs more.
+  struct Watching {
+    std::uint32_t cells = 0;
+    std::uint32_t values = 0;
+    void add(Cell cell, std::uint32_t value) {
+      cells |= 1U << cell.at;
+      values = and_pack(values, value);
+    }
+    static std::uint32_t and_pack(std::uint32_t packed, std::uint32_t value) {
+      return packed << 6 | value >> 30 << 4 | (value & 15);
+    }
+  };
+  static void give_way() {}
+  /// An interruptible wait sleeps on `count` alone, and looks at the units now and then.
+  Woke sleep_on(const Watching& units, Cell count, std::uint32_t so_far, const Wait& wait) {
+    if (wait.how == Wait::How::interruptible)
+      return static_cast<Woke>(step({Kind::sleep, count.at, kLooks | kCanEnd, 3, so_far}));
+    const std::uint8_t can_end = wait.deadline != 0 ? kCanEnd : 0;
+    return static_cast<Woke>(step({Kind::sleep_on, 0, can_end, 3, units.values, units.cells}));
   }
 
   // Looking again before sleeping is the same as being scheduled later.
@@ -231,6 +262,7 @@ struct Scope {
   int ends = 0;                                            // timeouts and handlers
   std::vector<std::pair<int, std::uint32_t>> memory = {};  // what is not zero at the start
   std::size_t most_states = 20'000'000;
+  int most_shared = kThreads;  // in a shared section at a time
 };
 
 struct Verdict {
@@ -373,7 +405,7 @@ class Explorer {
     unsigned woken = 0;
     for (int i = 0; i < state.sleeping && woken < most;) {
       const Sleeper sleeper = state.queue[i];
-      if (sleeper.cell != cell || (sleeper.as & classes) == 0) {
+      if ((sleeper.cells >> cell & 1) == 0 || (sleeper.as & classes) == 0) {
         ++i;
         continue;
       }
@@ -507,7 +539,11 @@ class Explorer {
 
   bool look_for_itself(int t) {
     const Step& sleep = current_.threads[t].next;
-    if ((sleep.can_end & kLooks) == 0 || !is_gone(current_, current_.memory[sleep.cell])) return false;
+    if constexpr (requires { program_.would_see(current_, sleep); }) {
+      if ((sleep.can_end & kLooks) == 0 || !program_.would_see(current_, sleep)) return false;
+    } else {
+      return false;
+    }
     State state = current_;
     stand_up(state, t, Woke::timed_out);
     add(state, here_, "looks for itself", t);
@@ -519,12 +555,6 @@ class Explorer {
       if (state.queue[i].thread == t) leave_queue(state, i);
     state.threads[t].life = Life::runs;
     answer(state, t, static_cast<std::uint32_t>(why));
-  }
-
-  static bool is_gone(const State& state, std::uint32_t word) {
-    const std::uint32_t owner = words::owner(word);
-    const std::uint32_t process = owner & ~words::kProcess;
-    return (owner & words::kProcess) != 0 && process != 0 && state.threads[process - 1].life == Life::dead;
   }
 
   void perform(int t) {
@@ -584,8 +614,20 @@ class Explorer {
           return add(state, here_, "does not sleep", t, step.cell);
         }
         thread.life = Life::sleeps;
-        state.queue[state.sleeping++] = {static_cast<std::uint8_t>(t), step.cell, step.detail};
+        state.queue[state.sleeping++] = {1U << step.cell, static_cast<std::uint8_t>(t), step.detail, {}};
         return add(state, here_, "sleeps", t, step.cell);
+      case Kind::sleep_on: {
+        std::uint32_t packed = 0;
+        for (std::uint8_t at = 0; at < kCells; ++at)
+          if ((step.b >> at & 1) != 0) packed = Machine::Watching::and_pack(packed, state.memory[at]);
+        if (packed != step.a) {
+          answer(state, t, static_cast<std::uint32_t>(Woke::look_again));
+          return add(state, here_, "does not sleep", t, step.cell);
+        }
+        thread.life = Life::sleeps;
+        state.queue[state.sleeping++] = {step.b, static_cast<std::uint8_t>(t), step.detail, {}};
+        return add(state, here_, "sleeps on all", t, step.cell);
+      }
       case Kind::wake: {
         const unsigned woken = wake(state, step.cell, step.detail, step.a);
         answer(state, t, woken);
@@ -628,6 +670,8 @@ class Explorer {
         if (told) state.corpse = 0;
         if (shared) {
           state.shared |= bit;
+          if (std::popcount(state.shared) > scope_.most_shared)
+            return fail(Verdict::What::violated, here_, "T" + std::to_string(t + 1) + " is one too many");
           state.phases[t] = 0;
         } else {
           state.inside |= bit;

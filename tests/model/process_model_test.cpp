@@ -36,6 +36,7 @@ struct Locking {
   };
 
   static bool may_sleep(const State&) { return false; }
+  static bool would_see(const State& state, const Step& sleep) { return is_gone(state, state.memory[sleep.cell]); }
   Context start(int) const { return {}; }
   bool finished(const Context& c, int) const { return c.where == kBegin && c.done == times; }
 

@@ -146,6 +146,19 @@ TEST(OwnedSemaphoreThread, one_that_took_no_unit_may_give_none) {
   EXPECT_EQ(static_owned.value(), 2U);
 }
 
+TEST(OwnedSemaphoreThread, one_that_has_all_units_is_not_let_wait_for_itself) {
+  owned_semaphore<2> units;
+  ASSERT_TRUE(units.down());
+  ASSERT_TRUE(units.down());
+  EXPECT_EQ(units.down().error(), errc::deadlock);
+  EXPECT_EQ(units.down_trylock().error(), errc::deadlock);
+  ASSERT_TRUE(units.up());
+  elsewhere([&] { ASSERT_TRUE(units.down()); });  // and ends
+  EXPECT_EQ(units.down_timeout(20s), Acquired::owner_died);
+  ASSERT_TRUE(units.up());
+  ASSERT_TRUE(units.up());
+}
+
 TEST(OwnedSemaphoreThread, the_units_of_the_dead_come_back_and_it_is_told_once) {
   owned_semaphore<3> units;
   elsewhere([&] {
