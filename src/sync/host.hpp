@@ -9,6 +9,7 @@
 #include "sync/thread.hpp"
 #include "sync/words.hpp"
 
+#include <algorithm>
 #include <climits>
 
 namespace holdfast::sync {
@@ -18,7 +19,11 @@ extern constinit std::atomic<std::uint32_t> termination;
 
 /// How long one looks before one sleeps, in pauses: about as long as a sleep and a wake-up take together.
 constexpr int kSpinLimit = 1000;
-constexpr int kSpinStep = 32;  // the most between two looks
+constexpr int kSpinStep = 128;               // the most between two looks: some 4 us where a pause is long
+constexpr std::uint64_t kRecently = 10'000;  // ns
+
+/// How long a reader sleeps, whoever is faster, before writers let it in first: in nanoseconds, a few wake-ups.
+constexpr std::uint64_t kPatience = 200'000;
 
 inline void relax() {
 #if defined(__x86_64__)
@@ -60,14 +65,20 @@ class Host {
   void enqueue(Node& node) { sync::enqueue(thread_, node); }
   void dequeue(Node& node) { sync::dequeue(node); }
 
-  /// One step of looking before sleeping; false when it is time to sleep.
-  static bool spin(int& spent) {
-    if (spent >= kSpinLimit) return false;
-    const int step = spent < kSpinStep ? spent + 1 : kSpinStep;
-    for (int i = 0; i < step; ++i) relax();
-    spent += step;
-    return true;
+  /// One step of looking before sleeping; false when it is time to sleep. With growing pauses: each look takes the line
+  /// from those who work on it. One that waited a moment ago begins with a long pause: others are busy here, and get
+  /// through more if they are let alone.
+  bool spin(int& spent) {
+    if (spent != 0) return spin_by(spent, std::min(spent + 1, kSpinStep));
+    const std::uint64_t now = futex::now();
+    const bool again = now - thread_.waited < kRecently;
+    thread_.waited = now;
+    return spin_by(spent, again ? kSpinStep / 2 : 1);
   }
+  /// The same for who is next, and holds up the others meanwhile.
+  static bool spin_next(int& spent) { return spin_by(spent, 1); }
+  /// The same for sections of a few instructions.
+  static bool spin_short(int& spent) { return spin_by(spent, std::min(spent + 1, kSpinStep / 4)); }
 
   /// Whether whoever `word` names as owner is gone without the kernel having said so: not so for threads.
   static constexpr bool owner_is_gone(const Node&, std::uint32_t) { return false; }
@@ -83,6 +94,13 @@ class Host {
     return futex::wait(cell, value, as, wait.deadline);
   }
   static bool past(const Wait& wait) { return wait.deadline != 0 && futex::now() >= wait.deadline; }
+
+  /// Whether one that first slept at `since`, which it writes down, has waited long enough.
+  static bool impatient(std::uint64_t& since) {
+    const std::uint64_t now = futex::now();
+    if (since == 0) since = now;
+    return now - since >= kPatience;
+  }
 
   static unsigned wake_one(const Cell& cell, futex::Class whom) { return futex::wake(cell, 1, whom); }
   static unsigned wake_all(const Cell& cell, futex::Class whom) { return futex::wake(cell, INT_MAX, whom); }
@@ -101,6 +119,13 @@ class Host {
   }
 
  private:
+  static bool spin_by(int& spent, int step) {
+    if (spent >= kSpinLimit) return false;
+    for (int i = 0; i < step; ++i) relax();
+    spent += step;
+    return true;
+  }
+
   Thread& thread_;
 };
 

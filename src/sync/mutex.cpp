@@ -10,7 +10,7 @@
 namespace holdfast::sync {
 namespace {
 
-Outcome take_unwatched(Node& node, const Wait& wait) {
+[[gnu::noinline]] Outcome take_slowly(Node& node, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
@@ -18,7 +18,18 @@ Outcome take_unwatched(Node& node, const Wait& wait) {
   return mutex_protocol::lock(host, node, wait);
 }
 
-Outcome give_unwatched(Node& node) {
+// What most calls do, inlined into each of them: a call more is a fifth of the time.
+[[gnu::always_inline]] inline Outcome take_unwatched(Node& node, const Wait& wait) {
+  if (this_thread.tid != 0) [[likely]] {
+    Host host(this_thread);
+    const Outcome outcome = mutex_protocol::begin(host, node);
+    if (outcome != Outcome::again) [[likely]]
+      return outcome;
+  }
+  return take_slowly(node, wait);
+}
+
+[[gnu::noinline]] Outcome give_slowly(Node& node) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
@@ -26,17 +37,16 @@ Outcome give_unwatched(Node& node) {
   return mutex_protocol::unlock(host, node);
 }
 
-// Flattened: a watched lock makes one call more, not two.
-[[gnu::noinline, gnu::flatten]] Outcome take_watched(Node& node, const Wait& wait, const void* where) {
+[[gnu::noinline]] Outcome take_watched(Node& node, const Wait& wait, const void* where) {
   order::wanted(&node, order::Side::exclusive, wait.how, where);
   const Outcome outcome = take_unwatched(node, wait);
   order::had(&node, order::Side::exclusive, wait.how, outcome, where);
   return outcome;
 }
 
-[[gnu::noinline, gnu::flatten]] Outcome give_watched(Node& node) {
+[[gnu::noinline]] Outcome give_watched(Node& node) {
   order::given(&node, order::Side::exclusive);
-  return give_unwatched(node);
+  return give_slowly(node);
 }
 
 // Inlined, as take_clean is, so that the return address is the program's.
@@ -46,20 +56,28 @@ Outcome give_unwatched(Node& node) {
   return take_unwatched(node, wait);
 }
 
-Outcome give(Node& node) {
+[[gnu::always_inline]] inline Outcome give(Node& node) {
   if (order::watched()) [[unlikely]]
     return give_watched(node);
-  return give_unwatched(node);
+  if (this_thread.tid != 0) [[likely]] {
+    Host host(this_thread);
+    return mutex_protocol::unlock(host, node);
+  }
+  return give_slowly(node);
 }
 
 /// For the throwing forms: a lock whose state is in doubt is not for them.
+[[noreturn, gnu::noinline]] void refuse(Node& node, Outcome outcome) {
+  if (holds(outcome)) give(node);
+  raise(outcome);
+}
+
 [[gnu::always_inline]] inline bool take_clean(Node& node, const Wait& wait, Outcome no) {
   const Outcome outcome = take(node, wait);
   if (outcome == Outcome::clean) [[likely]]
     return true;
   if (outcome == no) return false;
-  if (holds(outcome)) give(node);
-  raise(outcome);
+  refuse(node, outcome);
 }
 
 Outcome set_dirty(Node& node, std::uint32_t dirty) {

@@ -36,8 +36,9 @@ Outcome own(M& m, N& n, std::uint32_t before) {
 /// What a waiter remembers from one look to the next.
 struct Round {
   int spun = 0;
-  bool slept = false;  // others may sleep here too: take the word with the waiters bit
-  bool woken = false;  // the last sleep may have consumed a wake
+  bool slept = false;       // others may sleep here too: take the word with the waiters bit
+  bool woken = false;       // the last sleep may have consumed a wake
+  std::uint64_t since = 0;  // a reader's: when it first slept
 };
 
 /// Leaves without the lock. A wake that we may have consumed is passed on, if the lock is free: else its owner has the
@@ -100,6 +101,19 @@ Outcome lock(M& m, N& n, const Wait& wait) {
   return outcome;
 }
 
+/// Somebody sleeps, or did. From the release on the lock may be another's, or gone: nothing but the wake touches it.
+template <class M, class N>
+[[gnu::noinline]] void release_to_waiters(M& m, N& n) {
+  if (m.lonely(n.word)) {
+    m.lonely(n.word, false);
+    m.release_and_wake_all(n.word);
+  } else {
+    m.store(n.word, words::released_to_waiters(), std::memory_order_release);
+    m.lonely(n.word, m.wake_one(n.word, futex::Class::any) == 0);
+  }
+  m.unpend();
+}
+
 template <class M, class N>
 Outcome unlock(M& m, N& n) {
   if (words::owner(m.load(n.word, std::memory_order_relaxed)) != m.me()) [[unlikely]]
@@ -111,15 +125,7 @@ Outcome unlock(M& m, N& n) {
     m.unpend();
     return Outcome::clean;
   }
-  // Somebody sleeps, or did. From the release on the lock may be another's, or gone: nothing but the wake touches it.
-  if (m.lonely(n.word)) {
-    m.lonely(n.word, false);
-    m.release_and_wake_all(n.word);
-  } else {
-    m.store(n.word, words::released_to_waiters(), std::memory_order_release);
-    m.lonely(n.word, m.wake_one(n.word, futex::Class::any) == 0);
-  }
-  m.unpend();
+  release_to_waiters(m, n);
   return Outcome::clean;
 }
 

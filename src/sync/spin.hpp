@@ -13,7 +13,7 @@ namespace holdfast::sync {
 class Spin {
  public:
   void again() {
-    if (Host::spin(spent_)) return;
+    if (Host::spin_short(spent_)) return;
     ::sched_yield();
     spent_ = kSpinLimit / 2;
   }

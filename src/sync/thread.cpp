@@ -5,25 +5,47 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <bit>
+
 namespace holdfast::sync {
 
 thread_local constinit Thread this_thread;
 
 namespace {
 
-// The child's thread has another id and an empty list; what its memory says of held locks is about the parent.
-void forget() { this_thread = Thread{}; }
+// Which homes are taken in this process. Handed out densely and taken back when a thread ends, so that a lock has few
+// slots for a writer to look at. A hint: pairs with nothing.
+constinit std::atomic<std::uint64_t> homes{0};
+constinit std::atomic<std::uint32_t> more_homes{64};
+constinit pthread_key_t leaving = 0;
 
-// Homes are handed out densely, so that a lock used by few threads has few slots for a writer to look at.
 std::uint32_t next_home() {
-  static constinit std::atomic<std::uint32_t> homes{0};
-  return homes.fetch_add(1, std::memory_order_relaxed);  // a hint: pairs with nothing
+  std::uint64_t taken = homes.load(std::memory_order_relaxed);
+  while (taken != ~std::uint64_t{0})
+    if (homes.compare_exchange_weak(taken, taken | (taken + 1), std::memory_order_relaxed))
+      return static_cast<std::uint32_t>(std::countr_one(taken));
+  return more_homes.fetch_add(1, std::memory_order_relaxed);
 }
+
+/// `home`: one more than the number. Whoever uses locks still later in this thread shares a home, which costs time
+/// only.
+void leave(void* home) {
+  const auto number = reinterpret_cast<std::uintptr_t>(home) - 1;
+  if (number < 64) homes.fetch_and(~(std::uint64_t{1} << number), std::memory_order_relaxed);
+}
+
+// The child's thread has another id and an empty list; what its memory says of held locks is about the parent.
+void forget() {
+  this_thread = Thread{};
+  homes.store(0, std::memory_order_relaxed);
+}
+
+bool watch() { return ::pthread_atfork(nullptr, nullptr, forget) == 0 && ::pthread_key_create(&leaving, leave) == 0; }
 
 }  // namespace
 
 bool introduce(Thread& thread) {
-  static const bool watched = ::pthread_atfork(nullptr, nullptr, forget) == 0;
+  static const bool watched = watch();
   constexpr long kWordBeforeLink = -static_cast<long>(offsetof(Node, next) - offsetof(Node, word));
   robust_list_head* head = nullptr;
   std::size_t size = 0;
@@ -32,6 +54,8 @@ bool introduce(Thread& thread) {
     return false;
   thread.head = head;
   thread.home = next_home();
+  // No allocation for the first 32 keys of a process: this may be a signal handler.
+  ::pthread_setspecific(leaving, reinterpret_cast<void*>(std::uintptr_t{thread.home} + 1));
   thread.tid = static_cast<std::uint32_t>(::syscall(SYS_gettid));
   return true;
 }

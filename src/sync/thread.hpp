@@ -20,9 +20,10 @@ struct Thread {
   std::uint32_t home = 0;  // where this thread looks first for a reader's slot
   robust_list_head* head = nullptr;
   const void* lonely = nullptr;  // the word whose last wake by this thread found nobody
+  std::uint64_t waited = 0;      // when it last began to wait for a lock
 };
 
-// initial-exec: one instruction to reach, also from the shared library; 24 bytes of the loader's reserve.
+// initial-exec: one instruction to reach, also from the shared library; 32 bytes of the loader's reserve.
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
 
 /// Asks the kernel; false when the C library has no list of the shape we know (then tid stays 0).
@@ -47,6 +48,12 @@ void pend(Thread& thread, Node& node);
 void unpend(Thread& thread);
 void enqueue(Thread& thread, Node& node);
 void dequeue(Node& node);
+
+/// Whether the list is empty.
+bool holds_nothing(const Thread& thread);
+
+/// The latest node on this thread's list, if it lies in [first, first + bytes), else nullptr.
+Node* held_last(const Thread& thread, const void* first, std::size_t bytes);
 
 /// The node on this thread's list that lies in [first, first + bytes), or nullptr.
 Node* held_within(const Thread& thread, const void* first, std::size_t bytes);

@@ -46,19 +46,26 @@ inline void dequeue(Node& node) {
   *list::previous_at(node.next) = node.previous;
   *list::next_at(node.previous) = node.next;
   in_order();
-  node.previous = nullptr;
-  node.next = nullptr;
-  in_order();
+}
+
+inline bool holds_nothing(const Thread& thread) { return thread.head->list.next == &thread.head->list; }
+
+namespace list {
+inline Node* node_within(void* entry, const void* first, std::size_t bytes) {
+  void* const next = next_at(entry);
+  const auto offset = reinterpret_cast<std::uintptr_t>(next) - reinterpret_cast<std::uintptr_t>(first);
+  return offset < bytes ? reinterpret_cast<Node*>(static_cast<char*>(next) - offsetof(Node, next)) : nullptr;
+}
+}  // namespace list
+
+inline Node* held_last(const Thread& thread, const void* first, std::size_t bytes) {
+  return list::node_within(thread.head->list.next, first, bytes);
 }
 
 inline Node* held_within(const Thread& thread, const void* first, std::size_t bytes) {
   void* const head = &thread.head->list;
-  for (void* entry = thread.head->list.next; entry != head;) {
-    void** const next = list::next_at(entry);
-    const auto offset = reinterpret_cast<std::uintptr_t>(next) - reinterpret_cast<std::uintptr_t>(first);
-    if (offset < bytes) return reinterpret_cast<Node*>(reinterpret_cast<char*>(next) - offsetof(Node, next));
-    entry = *next;
-  }
+  for (void* entry = thread.head->list.next; entry != head; entry = *list::next_at(entry))
+    if (Node* const node = list::node_within(entry, first, bytes); node != nullptr) return node;
   return nullptr;
 }
 
