@@ -5,21 +5,25 @@
 // wrong; the kernel itself takes a dead reader out and wakes the writer that waits for it. A writer owns the writer's
 // word, which keeps new readers out, and then waits until no slot holds a reader inside (it drains).
 //
-// A reader that finds a writer turns its slot's flag on (waits), and sleeps on the writer's word. A releasing writer of
-// the phase-fair kind turns the flags off before it frees its word: exactly those are let in, and the next writer
-// drains exactly them. So nobody waits for more than one phase of the others.
+// A reader that finds a writer turns its slot's flag on (waits), and sleeps on the writer's word. A releasing writer
+// wakes the readers, and whoever runs first is in: to wait each time for threads that sleep would make every change of
+// phase as long as a wake-up. But a reader that has waited long enough says so (impatient), and a releasing writer of
+// the phase-fair kind turns the flags of such readers off before it frees its word: exactly those are let in, and the
+// next writer drains exactly them. So no reader waits for more than one phase of the writers beyond its patience.
 //
 // The writer's word comes back equal when one thread writes twice. A reader that was let in between its last look at
 // its slot and its sleep must not fall asleep on such a word: that writer waits for it. So a reader writes down, in its
 // slot, the word it may sleep on, before that last look; and a writer that drains such a slot wakes it, and first makes
 // its own word differ, by the flag, if it is that one.
 //
-// Cells of `L`: writer (a node: word, dirty), inside, guest, used; slots[i], nodes; kSlots of them. In a slot `dirty`
-// is the word its reader may sleep on, without the waiters bit; 0 for none.
+// Cells of `L`: writer (a node: word, dirty), inside, guest, used, impatient; slots[i], nodes with a cell impatient;
+// kSlots of them. In a slot `dirty` is the word its reader may sleep on, without the waiters bit; 0 for none.
 //
 //   inside   1 while a writer changes what the lock protects: its death then, and only then, leaves damage
 //   guest    1 while a reader that found no free slot holds the writer's word
 //   used     no slot from here on has ever been taken: how far a writer must look
+//   impatient  1 in a slot whose reader must be let in; 1 of the lock, written after it, when a writer must look for
+//   one
 //
 // Memory order. Two threads meet as in Dekker's algorithm: a reader writes its slot and then reads the writer's word, a
 // writer writes its word and then reads the slots; at least one must see the other. So these four accesses are seq_cst,
@@ -55,20 +59,27 @@ Outcome told(M& m, L& l) {
 
 // ---------------------------------------------------------------------------------------------------------- release
 
+/// Which readers that wait a release lets in, and which it only wakes.
+enum class Admit : std::uint8_t { none, impatient, all };
+
 template <class M, class L>
-void let_readers_in(M& m, L& l) {
+[[gnu::noinline]] void let_readers_in(M& m, L& l, Admit whom) {
   const std::uint32_t used = m.load(l.used, std::memory_order_seq_cst);
   for (std::uint32_t i = 0; i < used; ++i) {
     auto& slot = l.slots[i];
     std::uint32_t seen = m.load(slot.word, std::memory_order_seq_cst);
+    if (!words::waits_to_read(seen)) continue;
+    if (whom == Admit::impatient && m.load(slot.impatient, std::memory_order_relaxed) == 0) continue;
     // It may give up or die meanwhile: then the slot is another, and there is nobody to let in.
-    if (words::waits_to_read(seen)) m.cas(slot.word, seen, words::let_in(seen), std::memory_order_seq_cst);
+    m.cas(slot.word, seen, words::let_in(seen), std::memory_order_seq_cst);
   }
 }
 
-/// Frees the writer's word, which is ours. `readers`: those that wait go first.
+constexpr Admit admits(Policy policy) { return policy == Policy::phase_fair ? Admit::impatient : Admit::none; }
+
+/// Frees the writer's word, which is ours.
 template <class M, class L>
-void release(M& m, L& l, bool readers) {
+void release(M& m, L& l, Admit whom) {
   auto& writer = l.writer;
   m.pend(writer);
   m.dequeue(writer);
@@ -77,7 +88,13 @@ void release(M& m, L& l, bool readers) {
     m.unpend();
     return;
   }
-  if (readers) let_readers_in(m, l);
+  if (whom == Admit::all) {
+    let_readers_in(m, l, whom);
+  } else if (whom == Admit::impatient && m.load(l.impatient, std::memory_order_acquire) != 0) {
+    m.store(l.impatient, 0,
+            std::memory_order_seq_cst);  // before the look: who says so later is seen by the next writer
+    let_readers_in(m, l, whom);
+  }
   // From here on the lock may be another's, or gone: see mutex_protocol::unlock.
   if (m.lonely(writer.word)) {
     m.lonely(writer.word, false);
@@ -85,7 +102,7 @@ void release(M& m, L& l, bool readers) {
   } else {
     m.store(writer.word, words::released_to_waiters(), std::memory_order_seq_cst);
     unsigned woken = 0;
-    if (readers) {
+    if (whom != Admit::none) {
       woken = m.wake_all(writer.word, Class::readers);
       woken += m.wake_one(writer.word, Class::writers);
     } else {
@@ -180,7 +197,7 @@ Outcome drain(M& m, L& l, std::uint32_t& at, Round& round, const Wait& wait) {
   }
   if (wait.how == Wait::How::never) return Outcome::busy;
   if (m.told_to_end(wait)) return Outcome::interrupted;
-  if (m.spin(round.spun)) return Outcome::again;
+  if (m.spin_next(round.spun)) return Outcome::again;
   if (m.past(wait)) return Outcome::timed_out;
   if (!words::has_waiters(seen)) {
     if (!m.cas(slot.word, seen, words::awaited(seen), std::memory_order_relaxed)) return Outcome::again;
@@ -207,7 +224,7 @@ Outcome exclude(M& m, L& l, const Wait& wait, Policy policy) {
   Round round;
   do outcome = drain(m, l, at, round, wait);
   while (outcome == Outcome::again);
-  if (outcome != Outcome::clean) release(m, l, policy == Policy::phase_fair);
+  if (outcome != Outcome::clean) release(m, l, admits(policy));
   return outcome;
 }
 
@@ -230,7 +247,7 @@ Outcome up_write(M& m, L& l, Policy policy) {
       m.load(l.guest, std::memory_order_relaxed) != 0) [[unlikely]]
     return Outcome::not_owner;
   m.store(l.inside, 0, std::memory_order_relaxed);
-  release(m, l, policy == Policy::phase_fair);
+  release(m, l, admits(policy));
   return Outcome::clean;
 }
 
@@ -239,25 +256,29 @@ Outcome up_write(M& m, L& l, Policy policy) {
 
 constexpr std::uint32_t kNoSlot = 0xffffffff;
 
-/// Takes a slot as a reader inside, from `home` on. From then on every writer that comes later waits for us; whether
-/// one was there before, the caller looks afterwards. kNoSlot when all are taken.
+/// Takes slot `i` as a reader inside, if nobody has it.
+template <class M, class L>
+bool try_slot(M& m, L& l, std::uint32_t i) {
+  auto& slot = l.slots[i];
+  std::uint32_t seen = m.load(slot.word, std::memory_order_relaxed);
+  if (words::owner(seen) != 0) return false;
+  std::uint32_t used = m.load(l.used, std::memory_order_relaxed);
+  while (used <= i && !m.cas(l.used, used, i + 1, std::memory_order_seq_cst)) {
+  }
+  m.pend(slot);
+  const bool ours = m.cas(slot.word, seen, words::taken(seen, m.me(), false), std::memory_order_seq_cst);
+  if (ours) m.enqueue(slot);
+  m.unpend();
+  return ours;
+}
+
+/// Takes a slot, from `home` on. From then on every writer that comes later waits for us; whether one was there before,
+/// the caller looks afterwards. kNoSlot when all are taken.
 template <class M, class L>
 std::uint32_t take_slot(M& m, L& l, std::uint32_t home) {
   for (std::uint32_t k = 0; k < l.kSlots; ++k) {
     const std::uint32_t i = (home + k) % l.kSlots;
-    auto& slot = l.slots[i];
-    std::uint32_t seen = m.load(slot.word, std::memory_order_relaxed);
-    if (words::owner(seen) != 0) continue;
-    std::uint32_t used = m.load(l.used, std::memory_order_relaxed);
-    while (used <= i && !m.cas(l.used, used, i + 1, std::memory_order_seq_cst)) {
-    }
-    m.pend(slot);
-    if (m.cas(slot.word, seen, words::taken(seen, m.me(), false), std::memory_order_seq_cst)) {
-      m.enqueue(slot);
-      m.unpend();
-      return i;
-    }
-    m.unpend();
+    if (try_slot(m, l, i)) return i;
   }
   return kNoSlot;
 }
@@ -275,7 +296,7 @@ void leave_slot(M& m, N& slot) {
 
 /// From inside to waiting, because a writer was there first; it may be draining us already.
 template <class M, class N>
-void begin_to_wait(M& m, N& slot) {
+[[gnu::noinline]] void begin_to_wait(M& m, N& slot) {
   std::uint32_t seen = m.load(slot.word, std::memory_order_relaxed);
   while (!m.cas(slot.word, seen, words::made_to_wait(seen), std::memory_order_seq_cst)) {
   }
@@ -297,6 +318,7 @@ void pass_on(M& m, L& l) {
 template <class M, class L, class N>
 Outcome stop_waiting(M& m, L& l, N& slot, const Round& round, Outcome why) {
   if (round.woken) pass_on(m, l);
+  m.store(slot.impatient, 0, std::memory_order_relaxed);
   m.store(slot.dirty, 0, std::memory_order_relaxed);
   leave_slot(m, slot);
   return why;
@@ -309,14 +331,22 @@ Outcome bury_writer(M& m, L& l, N& slot, std::uint32_t seen) {
   std::uint32_t mine = m.load(slot.word, std::memory_order_relaxed);
   while (!m.cas(slot.word, mine, words::let_in(mine), std::memory_order_seq_cst)) {
   }
+  m.store(slot.impatient, 0, std::memory_order_relaxed);
   m.store(slot.dirty, 0, std::memory_order_relaxed);
-  release(m, l, true);
+  release(m, l, Admit::all);
   return told(m, l);
+}
+
+/// No writer was there before a reader that has a slot.
+template <class M, class L>
+bool may_read(M& m, L& l) {
+  return words::open_to_readers(m.load(l.writer.word, std::memory_order_seq_cst));
 }
 
 /// In, after having waited.
 template <class M, class L, class N>
 Outcome arrive(M& m, L& l, N& slot, const Round& round) {
+  m.store(slot.impatient, 0, std::memory_order_relaxed);
   m.store(slot.dirty, 0, std::memory_order_relaxed);
   if (round.slept) pass_on(m, l);
   m.unpend();
@@ -334,7 +364,7 @@ Outcome look_to_read(M& m, L& l, N& slot, Round& round, const Wait& wait) {
   if (words::open_to_readers(seen)) {
     // As at first sight: in, and then see whether a writer was there before.
     if (!m.cas(slot.word, mine, words::let_in(mine), std::memory_order_seq_cst)) return Outcome::again;
-    if (words::open_to_readers(m.load(l.writer.word, std::memory_order_seq_cst))) return arrive(m, l, slot, round);
+    if (may_read(m, l)) return arrive(m, l, slot, round);
     begin_to_wait(m, slot);
     return Outcome::again;
   }
@@ -346,6 +376,11 @@ Outcome look_to_read(M& m, L& l, N& slot, Round& round, const Wait& wait) {
   if (!words::has_waiters(seen)) {
     if (!m.cas(l.writer.word, seen, words::awaited(seen), std::memory_order_seq_cst)) return Outcome::again;
     seen = words::awaited(seen);
+  }
+  if (m.impatient(round.since)) {
+    m.store(slot.impatient, 1, std::memory_order_relaxed);
+    // Pairs with the load in release, so that who finds this finds that.
+    m.store(l.impatient, 1, std::memory_order_seq_cst);
   }
   const Woke why = m.sleep(l.writer.word, seen, Class::readers, wait);
   round.slept = true;
@@ -359,8 +394,7 @@ Outcome look_to_read(M& m, L& l, N& slot, Round& round, const Wait& wait) {
 /// A slot is ours: in at once, or made to wait with the writer's word pending, so that a wake we are given survives us.
 template <class M, class L, class N>
 Outcome begin_to_read(M& m, L& l, N& slot) {
-  if (words::open_to_readers(m.load(l.writer.word, std::memory_order_seq_cst))) [[likely]]
-    return told(m, l);
+  if (may_read(m, l)) return told(m, l);
   m.pend(l.writer);
   begin_to_wait(m, slot);
   return Outcome::again;
@@ -375,19 +409,32 @@ Outcome down_read_as_guest(M& m, L& l, const Wait& wait, Policy policy) {
   return told(m, l);
 }
 
+/// Waits as long as a writer was first; its slot is ours.
+template <class M, class L, class N>
+[[gnu::noinline]] Outcome wait_to_read(M& m, L& l, N& slot, const Wait& wait) {
+  Round round;
+  Outcome outcome = Outcome::again;
+  do outcome = look_to_read(m, l, slot, round, wait);
+  while (outcome == Outcome::again);
+  return outcome;
+}
+
+template <class M, class L, class N>
+Outcome read_in_slot(M& m, L& l, N& slot, const Wait& wait) {
+  const Outcome outcome = begin_to_read(m, l, slot);
+  if (outcome == Outcome::again) [[unlikely]]
+    return wait_to_read(m, l, slot, wait);
+  return outcome;
+}
+
+/// `home`: where to look for a slot first; the next time it is the slot that was found.
 template <class M, class L>
-Outcome down_read(M& m, L& l, std::uint32_t home, const Wait& wait, Policy policy) {
+Outcome down_read(M& m, L& l, std::uint32_t& home, const Wait& wait, Policy policy) {
   const std::uint32_t i = take_slot(m, l, home);
   if (i == kNoSlot) [[unlikely]]
     return down_read_as_guest(m, l, wait, policy);
-  auto& slot = l.slots[i];
-  Outcome outcome = begin_to_read(m, l, slot);
-  if (outcome == Outcome::again) [[unlikely]] {
-    Round round;
-    do outcome = look_to_read(m, l, slot, round, wait);
-    while (outcome == Outcome::again);
-  }
-  return outcome;
+  home = i;
+  return read_in_slot(m, l, l.slots[i], wait);
 }
 
 template <class M, class L>
@@ -396,7 +443,7 @@ Outcome up_read_as_guest(M& m, L& l, Policy policy) {
       m.load(l.guest, std::memory_order_relaxed) == 0)
     return Outcome::not_owner;
   m.store(l.guest, 0, std::memory_order_relaxed);
-  release(m, l, policy == Policy::phase_fair);
+  release(m, l, admits(policy));
   return Outcome::clean;
 }
 
@@ -409,7 +456,7 @@ Outcome downgrade(M& m, L& l, std::uint32_t home) {
   const bool slot = take_slot(m, l, home) != kNoSlot;
   m.store(l.inside, 0, std::memory_order_relaxed);
   if (slot) {
-    release(m, l, true);
+    release(m, l, Admit::all);
   } else {
     m.store(l.guest, 1, std::memory_order_relaxed);
   }

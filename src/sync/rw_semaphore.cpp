@@ -22,64 +22,106 @@ rw_protocol::Policy policy_of(const RwLayout& l) {
 Node* slot_of(const Thread& thread, const RwLayout& l) { return held_within(thread, l.slots.data(), sizeof(l.slots)); }
 
 /// Whether the thread is inside already, in whatever way: then it would wait for itself.
-bool inside(const Thread& thread, const RwLayout& l) {
-  return words::owner(l.writer.word.load(std::memory_order_relaxed)) == thread.tid || slot_of(thread, l) != nullptr;
+[[gnu::always_inline]] inline bool inside(const Thread& thread, const RwLayout& l) {
+  return !holds_nothing(thread) &&
+         (words::owner(l.writer.word.load(std::memory_order_relaxed)) == thread.tid || slot_of(thread, l) != nullptr);
 }
 
-template <class Protocol>
-Outcome take(RwLayout& l, Side side, const Wait& wait, Protocol protocol) {
+// What follows goes the short way, inlined into the public functions, while nobody watches and nothing is in the way.
+
+[[gnu::noinline]] Outcome read_slowly(RwLayout& l, const Wait& wait) {
   Thread* const thread = self();
-  if (thread == nullptr) [[unlikely]]
-    return Outcome::unsupported;
-  if (inside(*thread, l)) [[unlikely]]
-    return Outcome::deadlock;
-  order::wanted(&l, side, wait.how);
+  if (thread == nullptr) return Outcome::unsupported;
+  if (inside(*thread, l)) return Outcome::deadlock;
   Host host(*thread);
-  const Outcome outcome = protocol(host, *thread);
-  order::had(&l, side, wait.how, outcome);
+  return rw_protocol::down_read(host, l, thread->home, wait, policy_of(l));
+}
+
+[[gnu::noinline, gnu::flatten]] Outcome write_slowly(RwLayout& l, const Wait& wait) {
+  Thread* const thread = self();
+  if (thread == nullptr) return Outcome::unsupported;
+  if (inside(*thread, l)) return Outcome::deadlock;
+  Host host(*thread);
+  return rw_protocol::down_write(host, l, wait, policy_of(l));
+}
+
+[[gnu::noinline]] Outcome take_watched(RwLayout& l, Side side, const Wait& wait, const void* where) {
+  Thread* const thread = self();
+  if (thread != nullptr && inside(*thread, l)) return Outcome::deadlock;
+  order::wanted(&l, side, wait.how, where);
+  const Outcome outcome = side == Side::shared ? read_slowly(l, wait) : write_slowly(l, wait);
+  order::had(&l, side, wait.how, outcome, where);
   return outcome;
 }
 
-Outcome read(RwLayout& l, const Wait& wait) {
-  return take(l, Side::shared, wait, [&](Host& host, const Thread& thread) {
-    return rw_protocol::down_read(host, l, thread.home, wait, policy_of(l));
-  });
+/// A slot is ours, and a writer was there before.
+[[gnu::noinline]] Outcome read_behind_writer(RwLayout& l, const Wait& wait) {
+  Host host(this_thread);
+  return rw_protocol::read_in_slot(host, l, l.slots[this_thread.home], wait);
 }
 
-Outcome write(RwLayout& l, const Wait& wait) {
-  return take(l, Side::exclusive, wait,
-              [&](Host& host, const Thread&) { return rw_protocol::down_write(host, l, wait, policy_of(l)); });
+[[gnu::always_inline]] inline Outcome read(RwLayout& l, const Wait& wait) {
+  if (order::watched()) [[unlikely]]
+    return take_watched(l, Side::shared, wait, __builtin_return_address(0));
+  Thread& thread = this_thread;
+  if (thread.tid == 0 || inside(thread, l) || thread.home >= RwLayout::kSlots) [[unlikely]]
+    return read_slowly(l, wait);
+  Host host(thread);
+  if (!rw_protocol::try_slot(host, l, thread.home)) [[unlikely]]
+    return read_slowly(l, wait);
+  if (!rw_protocol::may_read(host, l)) [[unlikely]]
+    return read_behind_writer(l, wait);
+  return rw_protocol::told(host, l);
 }
 
-Outcome end_read(RwLayout& l) {
+[[gnu::always_inline]] inline Outcome write(RwLayout& l, const Wait& wait) {
+  if (order::watched()) [[unlikely]]
+    return take_watched(l, Side::exclusive, wait, __builtin_return_address(0));
+  return write_slowly(l, wait);
+}
+
+[[gnu::noinline]] Outcome end_read_slowly(RwLayout& l) {
   Thread* const thread = self();
-  if (thread == nullptr) [[unlikely]]
-    return Outcome::unsupported;
+  if (thread == nullptr) return Outcome::unsupported;
   order::given(&l, Side::shared);
   Host host(*thread);
   Node* const slot = slot_of(*thread, l);
-  if (slot == nullptr) [[unlikely]]
-    return rw_protocol::up_read_as_guest(host, l, policy_of(l));
+  if (slot == nullptr) return rw_protocol::up_read_as_guest(host, l, policy_of(l));
   rw_protocol::leave_slot(host, *slot);
   return Outcome::clean;
 }
 
-Outcome end_write(RwLayout& l) {
+[[gnu::always_inline]] inline Outcome end_read(RwLayout& l) {
+  Thread& thread = this_thread;
+  Node* const slot = thread.tid != 0 ? held_last(thread, l.slots.data(), sizeof(l.slots)) : nullptr;
+  if (slot == nullptr || order::watched()) [[unlikely]]
+    return end_read_slowly(l);
+  Host host(thread);
+  rw_protocol::leave_slot(host, *slot);
+  return Outcome::clean;
+}
+
+[[gnu::flatten]] Outcome end_write(RwLayout& l) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
-  order::given(&l, Side::exclusive);
+  if (order::watched()) [[unlikely]]
+    order::given(&l, Side::exclusive);
   Host host(*thread);
   return rw_protocol::up_write(host, l, policy_of(l));
 }
 
 /// For the throwing forms: a lock whose state is in doubt is not for them.
-bool clean(RwLayout& l, Outcome outcome, Outcome no, Outcome (&give)(RwLayout&)) {
+[[noreturn, gnu::noinline]] void refuse(RwLayout& l, Outcome outcome, Outcome (&give)(RwLayout&)) {
+  if (holds(outcome)) give(l);
+  raise(outcome);
+}
+
+[[gnu::always_inline]] inline bool clean(RwLayout& l, Outcome outcome, Outcome no, Outcome (&give)(RwLayout&)) {
   if (outcome == Outcome::clean) [[likely]]
     return true;
   if (outcome == no) return false;
-  if (holds(outcome)) give(l);
-  raise(outcome);
+  refuse(l, outcome, give);
 }
 
 Outcome set_dirty(RwLayout& l, std::uint32_t damage) {
@@ -93,12 +135,12 @@ Outcome set_dirty(RwLayout& l, std::uint32_t damage) {
 
 }  // namespace
 
-Result<Acquired> rw_semaphore::down_read() { return acquired(read(layout_, {})); }
+[[gnu::flatten]] Result<Acquired> rw_semaphore::down_read() { return acquired(read(layout_, {})); }
 Result<Acquired> rw_semaphore::down_read_trylock() { return acquired(read(layout_, {Wait::How::never})); }
 Result<Acquired> rw_semaphore::down_read_interruptible() { return acquired(read(layout_, {Wait::How::interruptible})); }
 Result<Acquired> rw_semaphore::down_read_killable() { return acquired(read(layout_, {Wait::How::killable})); }
 Result<Acquired> rw_semaphore::down_read_until(Deadline deadline) { return acquired(read(layout_, until(deadline))); }
-Result<> rw_semaphore::up_read() { return done(end_read(layout_)); }
+[[gnu::flatten]] Result<> rw_semaphore::up_read() { return done(end_read(layout_)); }
 
 Result<Acquired> rw_semaphore::down_write() { return acquired(write(layout_, {})); }
 Result<Acquired> rw_semaphore::down_write_trylock() { return acquired(write(layout_, {Wait::How::never})); }
@@ -127,14 +169,16 @@ void rw_semaphore::unlock() {
     raise(outcome);
 }
 
-void rw_semaphore::lock_shared() { clean(layout_, read(layout_, {}), Outcome::clean, end_read); }
+[[gnu::flatten]] void rw_semaphore::lock_shared() {
+  clean(layout_, read(layout_, {}), Outcome::clean, end_read_slowly);
+}
 bool rw_semaphore::try_lock_shared() {
-  return clean(layout_, read(layout_, {Wait::How::never}), Outcome::busy, end_read);
+  return clean(layout_, read(layout_, {Wait::How::never}), Outcome::busy, end_read_slowly);
 }
 bool rw_semaphore::try_lock_shared_by(Deadline deadline) {
-  return clean(layout_, read(layout_, until(deadline)), Outcome::timed_out, end_read);
+  return clean(layout_, read(layout_, until(deadline)), Outcome::timed_out, end_read_slowly);
 }
-void rw_semaphore::unlock_shared() {
+[[gnu::flatten]] void rw_semaphore::unlock_shared() {
   const Outcome outcome = end_read(layout_);
   if (outcome != Outcome::clean) [[unlikely]]
     raise(outcome);

@@ -38,7 +38,7 @@ using holdfast::sync::futex::Class;
 using holdfast::sync::futex::Woke;
 
 constexpr int kThreads = 4;
-constexpr int kCells = 20;
+constexpr int kCells = 24;
 constexpr int kAnswers = 32;
 constexpr int kContext = 40;
 constexpr std::uint8_t kNone = 0xff;
@@ -54,7 +54,7 @@ struct Cell {
 struct WideCell {
   std::uint8_t at = kNone;
 };
-constexpr std::uint8_t kFirstWide = 16;  // up to kStuck
+constexpr std::uint8_t kFirstWide = 18;  // up to kStuck
 
 constexpr std::uint32_t seen_by_kernel(int cell, std::uint32_t value) {
   return cell >= kFirstWide && cell < kStuck ? value & ~words::kOwner : value;
@@ -141,6 +141,9 @@ inline bool is_gone(const State& state, std::uint32_t word) {
   return (owner & words::kProcess) != 0 && process != 0 && state.threads[process - 1].life == Life::dead;
 }
 
+/// Whether a reader that is about to sleep has been patient for long enough.
+enum class Patience : std::uint8_t { none, endless, either };
+
 /// The machine as the protocols see it.
 class Machine {
  public:
@@ -212,6 +215,8 @@ class Machine {
 
   // Looking again before sleeping is the same as being scheduled later.
   static bool spin(int&) { return false; }
+  static bool spin_next(int&) { return false; }
+  bool impatient(std::uint64_t&) { return patience_ == Patience::none || (patience_ == Patience::either && choose()); }
   static bool told_to_end(const Wait&) { return false; }
   static bool past(const Wait&) { return false; }
   Woke sleep(Cell cell, std::uint32_t value, Class as, const Wait& wait) {
@@ -253,6 +258,7 @@ class Machine {
   int answered_ = 0;
   int at_ = 0;
   std::uint32_t me_ = 0;
+  Patience patience_ = Patience::none;
   Step wanted_;
 };
 
@@ -263,6 +269,8 @@ struct Scope {
   std::vector<std::pair<int, std::uint32_t>> memory = {};  // what is not zero at the start
   std::size_t most_states = 20'000'000;
   int most_shared = kThreads;  // in a shared section at a time
+
+  Patience patience = Patience::none;
 };
 
 struct Verdict {
@@ -281,7 +289,7 @@ class Explorer {
   using Context = typename Program::Context;
   static_assert(std::is_trivially_copyable_v<Context> && sizeof(Context) <= kContext);
 
-  Explorer(Program program, Scope scope) : program_(program), scope_(scope) {}
+  Explorer(Program program, Scope scope) : program_(program), scope_(scope) { machine_.patience_ = scope.patience; }
 
   Verdict explore() {
     State first;
