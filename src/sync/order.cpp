@@ -173,6 +173,7 @@ class Finder {
       const Edge edge{*from, how_of(held.what), wanted_, how_};
       if (held.lock == lock || edge.from == edge.to) {
         if (is_shared(edge.held) && edge.wanted == How::recursive_shared) continue;
+        if (held.lock == lock && edge.wanted == How::counted) continue;
         const auto kind = held.lock == lock ? Report::Kind::recursion : Report::Kind::nesting;
         tell(kind, edge, held.where);
         clean = false;  // the other of the two kinds has the same chain
@@ -336,6 +337,47 @@ class Finder {
   Sighting now_{};
 };
 
+// Locks that one thread took and another gave back: nobody may touch another's record, so its owner looks here before
+// it compares orders. A set of hashes, with room for what threads that never look leave behind.
+class HandedOver {
+ public:
+  void add(const void* lock, std::uint32_t tid) noexcept {
+    const std::uint64_t what = hash_of(lock, tid);
+    Word* at = &slots_[what % slots_.size()];
+    for (std::size_t i = 0; i < kProbes; ++i) {
+      Word& slot = slots_[(what + i) % slots_.size()];
+      std::uint64_t seen = 0;
+      if (slot.compare_exchange_strong(seen, what, std::memory_order_relaxed) || seen == what) {
+        at = nullptr;
+        break;
+      }
+    }
+    if (at != nullptr) at->store(what, std::memory_order_relaxed);  // the eldest guess is forgotten
+    any_.store(true, std::memory_order_relaxed);
+  }
+  [[nodiscard]] bool any() const noexcept { return any_.load(std::memory_order_relaxed); }
+  /// Whether it was handed over; then it is not any more.
+  [[nodiscard]] bool take(const void* lock, std::uint32_t tid) noexcept {
+    const std::uint64_t what = hash_of(lock, tid);
+    for (std::size_t i = 0; i < kProbes; ++i) {
+      std::uint64_t seen = what;
+      if (slots_[(what + i) % slots_.size()].compare_exchange_strong(seen, 0, std::memory_order_relaxed)) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::size_t kProbes = 8;
+  static std::uint64_t hash_of(const void* lock, std::uint32_t tid) noexcept {
+    return ((reinterpret_cast<std::uintptr_t>(lock) ^ (std::uint64_t{tid} << 40)) * 0x9e3779b97f4a7c15 >> 16) |
+           1ULL << 63;
+  }
+
+  std::atomic<bool> any_{false};
+  std::array<Word, 1024> slots_{};
+};
+constinit HandedOver handed_over;
+
 void forget(void* thread) {
   detail::self = &nobody;
   ::munmap(thread, sizeof(detail::Thread));
@@ -466,6 +508,9 @@ void acquire_slowly(const LockClass& lock_class, std::uint64_t what, const void*
                     std::uint32_t now) noexcept {
   Thread* const thread = enter(now);
   if (thread == nullptr) return;
+  if (handed_over.any())
+    for (const Held* at = thread->top; at > thread->floor; --at)
+      if (at->lock != nullptr && handed_over.take(at->lock, thread->tid)) release_slowly(at->lock, now);
   Held* const top = thread->top;
   const std::uint64_t chain = longer(top->chain, what);
   const bool room = top != thread->held + kMostHeld;
@@ -494,6 +539,20 @@ void release_slowly(const void* lock, std::uint32_t now) noexcept {
     --thread.top;
     return;
   }
+}
+
+void hand_over(const void* lock, std::uint32_t tid) noexcept { handed_over.add(lock, tid); }
+
+std::uint64_t block_signals(std::uint32_t now) noexcept {
+  Thread* const thread = enter(now);
+  if (thread == nullptr) return 0;
+  const std::uint64_t before = thread->nested;
+  thread->nested = before | static_cast<std::uint64_t>(Signals::blocked);
+  return before;
+}
+
+void unblock_signals(std::uint64_t before) noexcept {
+  if (self != &nobody) self->nested = before;
 }
 
 void downgrade(const void* lock) noexcept {

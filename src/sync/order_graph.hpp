@@ -25,7 +25,7 @@ namespace holdfast::sync::order {
 
 using ClassIndex = std::uint32_t;
 
-[[nodiscard]] constexpr bool is_shared(How how) noexcept { return how != How::exclusive; }
+[[nodiscard]] constexpr bool is_shared(How how) noexcept { return (static_cast<unsigned>(how) & 1) != 0; }
 [[nodiscard]] constexpr Node arrival(ClassIndex at, How how) noexcept {
   return 2 * at + (how == How::recursive_shared ? 1 : 0);
 }

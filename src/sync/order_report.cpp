@@ -45,6 +45,8 @@ std::string_view text_of(How how) noexcept {
   switch (how) {
     case How::exclusive:
       return "exclusively";
+    case How::counted:
+      return "as one of several units";
     case How::shared:
       return "shared";
     case How::recursive_shared:

@@ -6,6 +6,7 @@
 
 #include "sync/answers.hpp"
 #include "sync/host.hpp"
+#include "sync/order_hook.hpp"
 #include "sync/process.hpp"
 #include "sync/process_protocol.hpp"
 
@@ -68,7 +69,7 @@ bool same_namespace(Layout& l, const Process& process) {
   return theirs == process.pid_namespace;
 }
 
-Outcome take(Layout& l, const Wait& wait) {
+Outcome take_unwatched(Layout& l, const Wait& wait) {
   Thread* const thread = self();
   const Process process = this_process();
   if (thread == nullptr || process.pid == 0) [[unlikely]]
@@ -81,7 +82,7 @@ Outcome take(Layout& l, const Wait& wait) {
   return process_protocol::lock(host, view, wait);
 }
 
-Outcome give(Layout& l) {
+Outcome give_unwatched(Layout& l) {
   Thread* const thread = self();
   const Process process = this_process();
   if (thread == nullptr || process.pid == 0) [[unlikely]]
@@ -91,7 +92,32 @@ Outcome give(Layout& l) {
   return process_protocol::unlock(host, view);
 }
 
-bool take_clean(Layout& l, const Wait& wait, Outcome no) {
+[[gnu::noinline]] Outcome take_watched(Layout& l, const Wait& wait, const void* where) {
+  order::wanted(l.order_class, &l, order::How::exclusive, wait.how, where);
+  const Outcome outcome = take_unwatched(l, wait);
+  order::had(l.order_class, &l, order::How::exclusive, wait.how, outcome, where);
+  return outcome;
+}
+
+[[gnu::noinline]] Outcome give_watched(Layout& l) {
+  const Thread* const thread = self();
+  const std::uint32_t taker = l.thread.load(std::memory_order_relaxed);
+  if (thread != nullptr && taker != thread->tid && taker != 0 && is_ours(l, this_process())) {
+    order::released_for(&l, taker);
+  } else {
+    order::released(&l);
+  }
+  return give_unwatched(l);
+}
+
+// Inlined, as take_clean is, so that the return address is the program's.
+[[gnu::always_inline]] inline Outcome take(Layout& l, const Wait& wait) {
+  return order::watched() ? take_watched(l, wait, __builtin_return_address(0)) : take_unwatched(l, wait);
+}
+
+Outcome give(Layout& l) { return order::watched() ? give_watched(l) : give_unwatched(l); }
+
+[[gnu::always_inline]] inline bool take_clean(Layout& l, const Wait& wait, Outcome no) {
   const Outcome outcome = take(l, wait);
   if (outcome == Outcome::clean) [[likely]]
     return true;

@@ -9,6 +9,7 @@
 
 #include "sync/answers.hpp"
 #include "sync/host.hpp"
+#include "sync/order_hook.hpp"
 #include "sync/owned_protocol.hpp"
 #include "sync/semaphore_protocol.hpp"
 
@@ -25,12 +26,25 @@ struct View {
   [[nodiscard]] std::atomic<std::uint32_t>& word() const { return layout.word; }
 };
 
-Result<> down_in(detail::SemaphoreLayout& layout, const Wait& wait) {
+Outcome down_unwatched(detail::SemaphoreLayout& layout, const Wait& wait) {
   Thread* const thread = self();
-  if (thread == nullptr) return done(Outcome::unsupported);
+  if (thread == nullptr) return Outcome::unsupported;
   Host host(*thread);
   View view{layout};
-  return done(semaphore_protocol::down(host, view, wait));
+  return semaphore_protocol::down(host, view, wait);
+}
+
+[[gnu::noinline]] Outcome down_watched(detail::SemaphoreLayout& layout, const Wait& wait, const void* where) {
+  order::wanted(layout.order_class, &layout, order::How::exclusive, wait.how, where);
+  const Outcome outcome = down_unwatched(layout, wait);
+  if (wait.how != Wait::How::never) order::released(&layout);  // who had a unit does not hold it: anybody may give it
+  return outcome;
+}
+
+// Inlined, so that the return address is the program's.
+[[gnu::always_inline]] inline Result<> down_in(detail::SemaphoreLayout& layout, const Wait& wait) {
+  return done(order::watched() ? down_watched(layout, wait, __builtin_return_address(0))
+                               : down_unwatched(layout, wait));
 }
 
 }  // namespace
@@ -62,6 +76,7 @@ struct Units {
     RobustNode& gate;
     std::atomic<std::uint32_t>& given;
   };
+  static const LockClass& order_class(const OwnedSemaphore& semaphore) { return semaphore.gate_.order_class; }
   static View view(OwnedSemaphore& semaphore) { return {of(semaphore), semaphore.gate_, semaphore.given_}; }
   static std::span<RobustNode> of(OwnedSemaphore& semaphore) {
     return {reinterpret_cast<RobustNode*>(reinterpret_cast<char*>(&semaphore) + sizeof(OwnedSemaphore)),
@@ -101,12 +116,25 @@ class UnitsHost : public Host {
   }
 };
 
-Outcome take(OwnedSemaphore& semaphore, const Wait& wait) {
+Outcome take_unwatched(OwnedSemaphore& semaphore, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) return Outcome::unsupported;
   UnitsHost host(*thread);
   Units::View view = Units::view(semaphore);
   return owned_protocol::down(host, view, thread->home, wait);
+}
+
+[[gnu::noinline]] Outcome take_watched(OwnedSemaphore& semaphore, const Wait& wait, const void* where) {
+  const LockClass& order_class = Units::order_class(semaphore);
+  order::wanted(order_class, &semaphore, order::How::counted, wait.how, where);
+  const Outcome outcome = take_unwatched(semaphore, wait);
+  order::had(order_class, &semaphore, order::How::counted, wait.how, outcome, where);
+  return outcome;
+}
+
+[[gnu::always_inline]] inline Outcome take(OwnedSemaphore& semaphore, const Wait& wait) {
+  return order::watched() ? take_watched(semaphore, wait, __builtin_return_address(0))
+                          : take_unwatched(semaphore, wait);
 }
 
 }  // namespace
@@ -123,6 +151,7 @@ Result<> OwnedSemaphore::up() {
   const std::span<RobustNode> units = Units::of(*this);
   Node* const unit = held_within(*thread, units.data(), units.size_bytes());
   if (unit == nullptr) return done(Outcome::not_owner);
+  if (order::watched()) order::released(this);
   UnitsHost host(*thread);
   Units::View view = Units::view(*this);
   return done(owned_protocol::up(host, view, *unit));

@@ -4,6 +4,7 @@
 
 #include "sync/answers.hpp"
 #include "sync/mutex_protocol.hpp"
+#include "sync/order_hook.hpp"
 #include "sync/spin.hpp"
 
 namespace holdfast::sync {
@@ -20,9 +21,18 @@ signals_blocked::signals_blocked() noexcept {
   ::sigfillset(&all);
   for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) ::sigdelset(&all, fault);
   ::pthread_sigmask(SIG_BLOCK, &all, &saved_);
+#if HOLDFAST_SYNC_ORDER
+  order_epoch_ = order::detail::epoch.load(std::memory_order_relaxed);
+  if (order_epoch_ != 0) order_ = order::detail::block_signals(order_epoch_);
+#endif
 }
 
-signals_blocked::~signals_blocked() { ::pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }
+signals_blocked::~signals_blocked() {
+#if HOLDFAST_SYNC_ORDER
+  if (order_epoch_ != 0) order::detail::unblock_signals(order_);
+#endif
+  ::pthread_sigmask(SIG_SETMASK, &saved_, nullptr);
+}
 
 namespace {
 constexpr std::uint32_t kWriter = 0x80000000;
@@ -73,7 +83,7 @@ std::uint32_t seqlock::read_begin_slowly() const noexcept {
 
 namespace {
 
-Outcome take(Node& node, const Wait& wait) {
+Outcome take_unwatched(Node& node, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
@@ -98,7 +108,7 @@ Outcome take(Node& node, const Wait& wait) {
   }
 }
 
-Outcome give(Node& node) {
+Outcome give_unwatched(Node& node) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
@@ -112,7 +122,26 @@ Outcome give(Node& node) {
   return Outcome::clean;
 }
 
-bool take_clean(Node& node, const Wait& wait) {
+[[gnu::noinline]] Outcome take_watched(Node& node, const Wait& wait, const void* where) {
+  order::wanted(node.order_class, &node, order::How::exclusive, wait.how, where);
+  const Outcome outcome = take_unwatched(node, wait);
+  order::had(node.order_class, &node, order::How::exclusive, wait.how, outcome, where);
+  return outcome;
+}
+
+[[gnu::noinline]] Outcome give_watched(Node& node) {
+  order::released(&node);
+  return give_unwatched(node);
+}
+
+// Inlined, as take_clean is, so that the return address is the program's.
+[[gnu::always_inline]] inline Outcome take(Node& node, const Wait& wait) {
+  return order::watched() ? take_watched(node, wait, __builtin_return_address(0)) : take_unwatched(node, wait);
+}
+
+Outcome give(Node& node) { return order::watched() ? give_watched(node) : give_unwatched(node); }
+
+[[gnu::always_inline]] inline bool take_clean(Node& node, const Wait& wait) {
   const Outcome outcome = take(node, wait);
   if (outcome == Outcome::clean) [[likely]]
     return true;

@@ -9,7 +9,9 @@
 // Three ways to build: HOLDFAST_SYNC_ORDER 0 leaves it out of the locks, 1 (the default) compiles it in, switched off
 // until switch_on() or HOLDFAST_ORDER=on in the environment, 2 has it on unless HOLDFAST_ORDER=off.
 //
-// Locks that were made without a class are not looked at.
+// Locks that were made without a class are not looked at. None is guessed: a member's constructor does not know whose
+// member it is, and the place where a lock is first taken would make one class of all that one function takes, and false
+// reports of it.
 //
 // Limits: kMostClasses classes in a graph, kMostHeld locks held by a thread at a time, 8192 orders with a stack (more
 // are kept without), 256 modules with a name. At each it says so once, and then leaves alone what it has no room for.
@@ -43,6 +45,9 @@ enum class How : std::uint8_t {
   exclusive = 0,
   /// Readers share it, but a reader waits behind a waiting writer: to read twice may deadlock.
   shared = 1,
+  /// As exclusive, but a thread may take several units of one lock (owned_semaphore), which is no recursion. That
+  /// threads which have some and wait for more may starve each other is not looked at.
+  counted = 2,
   /// Readers share it and get in while a writer waits: to read twice is harmless.
   recursive_shared = 3,
 };
@@ -137,10 +142,11 @@ struct Contents {
 //   acquiring()        before it may wait; released() when it then does not get the lock
 //   acquired_by_try()  after it got the lock without any waiting
 //   released()         before or after it lets go
+//   released_for()     instead, when the thread that lets go is not the one that took it
 //   downgraded()       when a writer becomes a reader
 //
-// For a lock that another thread may release (a semaphore) call released() right after acquiring(): orders that lead to
-// it are recorded then, orders that start from it are not.
+// For a lock that anybody may release (a semaphore) call released() right after acquiring(): orders that lead to it are
+// recorded then, orders that start from it are not.
 
 namespace detail {
 
@@ -156,7 +162,7 @@ struct Thread {
   std::uint32_t epoch;  // 0 in `nobody`, which equals no epoch that is on
   std::uint32_t tid;
   Held* top;             // what was taken last; at least `floor`
-  std::uint64_t nested;  // subclass of what is taken now, where it stands in a key
+  std::uint64_t nested;  // subclass of what is taken now, where it stands in a key; and Signals::blocked under irqsave
   // Chains that were found in order. A miss costs a look into the graph, a false hit needs 64 equal bits. A chain says
   // how deep it is, and none is here for which there was no room: so a hit needs no look at the limit.
   static constexpr unsigned kChainBits = 8;
@@ -182,6 +188,10 @@ HF_API void acquire_slowly(const LockClass& lock_class, std::uint64_t what, cons
                            std::uint32_t now) noexcept;
 HF_API void release_slowly(const void* lock, std::uint32_t now) noexcept;
 HF_API void downgrade(const void* lock) noexcept;
+HF_API void hand_over(const void* lock, std::uint32_t tid) noexcept;
+/// \returns what unblock_signals() puts back
+HF_API std::uint64_t block_signals(std::uint32_t now) noexcept;
+HF_API void unblock_signals(std::uint64_t before) noexcept;
 
 inline constexpr std::uint64_t kTried = 8;
 
@@ -263,6 +273,12 @@ inline void released(const void* lock) noexcept {
   }
 }
 
+/// The thread `tid` (gettid(2)) of this process does not hold the lock any more: another gave it back.
+inline void released_for(const void* lock, std::uint32_t tid) noexcept {
+  if (detail::epoch.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    detail::hand_over(lock, tid);
+}
+
 /// The thread holds the lock as a reader from now on.
 inline void downgraded(const void* lock) noexcept {
   if (detail::epoch.load(std::memory_order_relaxed) != 0) [[unlikely]]
@@ -283,7 +299,7 @@ class Nested {
     thread_ = detail::enter(now);
     if (thread_ == nullptr) return;
     before_ = thread_->nested;
-    thread_->nested = std::uint64_t{subclass & 15} << 4;
+    thread_->nested = (before_ & 15) | std::uint64_t{subclass & 15} << 4;
   }
   ~Nested() {
     if (thread_ != nullptr) thread_->nested = before_;

@@ -4,6 +4,7 @@
 
 #include <holdfast/sync/annotations.hpp>
 #include <holdfast/sync/error.hpp>
+#include <holdfast/sync/lock_class.hpp>
 #include <holdfast/sync/timing.hpp>
 
 #include <atomic>
@@ -15,9 +16,9 @@ namespace holdfast::sync {
 
 namespace detail {
 
-/// Layout version 1; all-zero is free.
+/// Layout version 2; all-zero is free. (Version 1 ended after `next`.)
 struct ProcessMutexLayout {
-  constexpr ProcessMutexLayout() noexcept : cell(0) {}
+  constexpr explicit ProcessMutexLayout(LockClass lock_class) noexcept : cell(0), order_class(lock_class) {}
 
   union {
     std::atomic<std::uint64_t> cell;  // high half: the owner's start time in ticks; low half: the word
@@ -27,9 +28,10 @@ struct ProcessMutexLayout {
   std::atomic<std::uint32_t> thread{0};         // which thread took it; to answer recursion
   std::atomic<std::uint32_t> pid_namespace{0};  // of the first that locked it: the low half of the inode's number
   std::uint32_t reserved[3] = {};
-  void* next = nullptr;  // never linked: the place that a pending mark points to
+  void* next = nullptr;   // never linked: the place that a pending mark points to
+  LockClass order_class;  // for the lock-order validator; its pointer is the maker's
 };
-static_assert(sizeof(ProcessMutexLayout) == 40 && offsetof(ProcessMutexLayout, next) == 32);
+static_assert(sizeof(ProcessMutexLayout) == 56 && offsetof(ProcessMutexLayout, next) == 32);
 
 }  // namespace detail
 
@@ -40,7 +42,7 @@ static_assert(sizeof(ProcessMutexLayout) == 40 && offsetof(ProcessMutexLayout, n
 ///
 /// exec(2) keeps it: the process is the same. A child of fork(2) does not hold it.
 ///
-/// Statically initialised (constinit), 40 bytes, all-zero when free. The owner is named by process id and start time,
+/// Statically initialised (constinit), 56 bytes, all-zero when free. The owner is named by process id and start time,
 /// so a reused id is not mistaken for it; all must see each other's ids, so a process of another pid namespace than
 /// that of the first is refused.
 ///
@@ -51,7 +53,10 @@ static_assert(sizeof(ProcessMutexLayout) == 40 && offsetof(ProcessMutexLayout, n
 /// \cost    lock and unlock as std::mutex
 class HF_CAPABILITY("process_mutex") process_mutex {
  public:
-  constexpr process_mutex() noexcept = default;
+  constexpr process_mutex() noexcept : process_mutex(LockClass{}) {}
+  /// A lock whose order among others can be validated: see order.hpp. To the validator the thread that locked it holds
+  /// it, until any thread of the process gives it back.
+  explicit constexpr process_mutex(LockClass lock_class) noexcept : layout_(lock_class) {}
   process_mutex(const process_mutex&) = delete;
   process_mutex& operator=(const process_mutex&) = delete;
 

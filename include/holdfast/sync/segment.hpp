@@ -16,11 +16,11 @@
 
 namespace holdfast::sync {
 
-/// The first 64 bytes of a segment, version 1. What follows is the program's; it starts as zeros, and so with free
+/// The first 64 bytes of a segment, version 2. What follows is the program's; it starts as zeros, and so with free
 /// locks.
 struct SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31434e5953464800;  // "\0HFSYNC1", little-endian
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;  // 1: process_mutex had no class
 
   std::uint64_t magic;
   std::uint32_t version;

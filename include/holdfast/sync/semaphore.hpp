@@ -19,15 +19,17 @@ namespace detail {
 
 /// Layout version 1. The cell's low half is the word that the kernel sees, at the place of RobustNode::word.
 struct SemaphoreLayout {
-  constexpr SemaphoreLayout(std::uint64_t first, std::uint32_t maximum) noexcept : cell(first), most(maximum) {}
+  constexpr SemaphoreLayout(std::uint64_t first, std::uint32_t maximum, LockClass lock_class) noexcept
+      : cell(first), most(maximum), order_class(lock_class) {}
 
   union {
     std::atomic<std::uint64_t> cell;
     std::atomic<std::uint32_t> word;  // for its address alone, which the kernel is given
   };
   std::uint32_t most;
-  std::uint32_t reserved[5] = {};
-  void* next = nullptr;  // never linked: the place that a pending mark points to
+  std::uint32_t reserved = 0;
+  LockClass order_class;  // for the lock-order validator; its pointer is the maker's
+  void* next = nullptr;   // never linked: the place that a pending mark points to
 };
 static_assert(sizeof(SemaphoreLayout) == 40 && offsetof(SemaphoreLayout, next) == 32);
 
@@ -46,7 +48,11 @@ static_assert(sizeof(SemaphoreLayout) == 40 && offsetof(SemaphoreLayout, next) =
 class semaphore {
  public:
   constexpr explicit semaphore(std::uint32_t initial, std::uint32_t most = 0x7fffffff) noexcept
-      : layout_((static_cast<std::uint64_t>(initial) << 32) | (initial != 0 ? 0x40000000U : 0U), most) {}
+      : semaphore(LockClass{}, initial, most) {}
+  /// A semaphore known to order.hpp. What is held by one that waits for it is recorded; what is taken afterwards is
+  /// not, for nobody knows who will give the unit back. Use owned_semaphore where that matters.
+  constexpr semaphore(LockClass lock_class, std::uint32_t initial, std::uint32_t most = 0x7fffffff) noexcept
+      : layout_((static_cast<std::uint64_t>(initial) << 32) | (initial != 0 ? 0x40000000U : 0U), most, lock_class) {}
   semaphore(const semaphore&) = delete;
   semaphore& operator=(const semaphore&) = delete;
 
@@ -92,7 +98,9 @@ class OwnedSemaphore {
   [[nodiscard]] HF_API std::uint32_t value() const noexcept;
 
  protected:
-  constexpr explicit OwnedSemaphore(std::uint32_t units) noexcept : units_(units) {}
+  constexpr OwnedSemaphore(std::uint32_t units, LockClass lock_class) noexcept : units_(units) {
+    gate_.order_class = lock_class;
+  }
   ~OwnedSemaphore() = default;
 
  private:
@@ -119,7 +127,9 @@ template <std::uint32_t Units>
 class owned_semaphore final : public detail::OwnedSemaphore {
  public:
   static_assert(Units >= 1 && Units <= 120);
-  constexpr owned_semaphore() noexcept : OwnedSemaphore(Units) {}
+  constexpr owned_semaphore() noexcept : owned_semaphore(LockClass{}) {}
+  /// A semaphore whose order among other locks can be validated: see order.hpp, How::counted.
+  constexpr explicit owned_semaphore(LockClass lock_class) noexcept : OwnedSemaphore(Units, lock_class) {}
 
  private:
   std::array<detail::RobustNode, Units> nodes_{};

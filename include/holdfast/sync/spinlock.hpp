@@ -3,7 +3,8 @@
 // against the program's own signal handlers, the reader/writer spinlock, the sequence lock, and a robust spinlock.
 //
 // plain, rw and seq: 4 to 8 bytes, not robust: a holder that is killed leaves them locked for ever. In memory that
-// other processes share, use robust_spinlock or mutex.
+// other processes share, use robust_spinlock or mutex. They have no room for a class, and no time for a look at the
+// validator: ordered<spinlock> (ordered.hpp) has both.
 #pragma once
 
 #include <holdfast/sync/annotations.hpp>
@@ -61,6 +62,8 @@ class signals_blocked {
 
  private:
   sigset_t saved_;
+  std::uint64_t order_ = 0;  // what order.hpp knew of the thread's signals before
+  std::uint32_t order_epoch_ = 0;
 };
 
 /// A lock_guard that a handler of the same thread cannot meet: signals are blocked before the lock is taken and
@@ -163,6 +166,8 @@ class HF_CAPABILITY("seqlock") seqlock {
 class HF_CAPABILITY("robust_spinlock") robust_spinlock {
  public:
   constexpr robust_spinlock() noexcept = default;
+  /// A lock whose order among others can be validated: see order.hpp. The layout is the same.
+  explicit constexpr robust_spinlock(LockClass lock_class) noexcept { node_.order_class = lock_class; }
   robust_spinlock(const robust_spinlock&) = delete;
   robust_spinlock& operator=(const robust_spinlock&) = delete;
 
