@@ -46,8 +46,6 @@ Node* slot_of(const Thread& thread, const RwLayout& l) { return held_within(thre
 }
 
 [[gnu::noinline]] Outcome take_watched(RwLayout& l, Side side, const Wait& wait, const void* where) {
-  Thread* const thread = self();
-  if (thread != nullptr && inside(*thread, l)) return Outcome::deadlock;
   order::wanted(&l, side, wait.how, where);
   const Outcome outcome = side == Side::shared ? read_slowly(l, wait) : write_slowly(l, wait);
   order::had(&l, side, wait.how, outcome, where);
@@ -154,8 +152,10 @@ Result<> rw_semaphore::up_write() { return done(end_write(layout_)); }
 Result<> rw_semaphore::downgrade_write() {
   Thread* const thread = self();
   if (thread == nullptr) return done(Outcome::unsupported);
-  Host host(*thread);  // to the validator a downgraded lock stays the lock that was taken
-  return done(rw_protocol::downgrade(host, layout_, thread->home));
+  Host host(*thread);
+  const Outcome outcome = rw_protocol::downgrade(host, layout_, thread->home);
+  if (outcome == Outcome::clean) order::downgraded(&layout_);
+  return done(outcome);
 }
 
 void rw_semaphore::lock() { clean(layout_, write(layout_, {}), Outcome::clean, end_write); }

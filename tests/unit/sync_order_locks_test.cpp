@@ -44,8 +44,10 @@ class OrderOfLocks : public testing::Test {
   static void note(const Report& report, void* context) {
     auto& self = *static_cast<OrderOfLocks*>(context);
     self.kinds_.push_back(report.kind);
-    for (const order::Acquisition& one : report.acquisitions)
+    for (const order::Acquisition& one : report.acquisitions) {
       self.steps_.push_back(std::string{one.wanted} + "<" + (one.held != nullptr ? one.held : ""));
+      self.hows_.push_back(one.held_how);
+    }
   }
   // The two locks in one order, then in the other, by this thread.
   template <class First, class Second>
@@ -59,6 +61,7 @@ class OrderOfLocks : public testing::Test {
   }
   std::vector<Report::Kind> kinds_;
   std::vector<std::string> steps_;
+  std::vector<order::How> hows_;  // how each was held under which another was taken
 };
 
 // A driver whose read() and write() take its two locks in opposite orders.
@@ -162,6 +165,36 @@ TEST_F(OrderOfLocks, a_reader_under_a_mutex_and_a_mutex_under_a_writer_are_found
     const std::lock_guard second{queue};
   }}.join();
   EXPECT_THAT(kinds_, ElementsAre(Report::Kind::inversion));
+}
+
+TEST_F(OrderOfLocks, a_reader_that_reads_again_is_told_and_answered) {
+  rw_semaphore lock{LockClass{"again.rw"}};
+  ASSERT_TRUE(lock.down_read());
+  EXPECT_EQ(lock.down_read().error(), errc::deadlock);
+  EXPECT_THAT(kinds_, ElementsAre(Report::Kind::recursion));
+  mutex inner{LockClass{"again.inner"}};
+  const std::size_t orders = order::contents().orders;
+  inner.lock();  // under the lock, which is held once
+  inner.unlock();
+  ASSERT_TRUE(lock.up_read());
+  inner.lock();
+  inner.unlock();
+  EXPECT_EQ(order::contents().orders, orders + 1);
+}
+
+TEST_F(OrderOfLocks, a_writer_that_became_a_reader_holds_as_a_reader) {
+  rw_semaphore table{LockClass{"down.table"}};
+  mutex queue{LockClass{"down.queue"}};
+  ASSERT_TRUE(table.down_write());
+  ASSERT_TRUE(table.downgrade_write());
+  queue.lock();
+  queue.unlock();
+  ASSERT_TRUE(table.up_read());
+  const std::lock_guard first{queue};
+  const std::lock_guard second{table};
+  ASSERT_THAT(hows_, SizeIs(2));
+  EXPECT_EQ(hows_[0], order::How::exclusive);  // the queue
+  EXPECT_EQ(hows_[1], order::How::shared);     // the table, before
 }
 
 TEST_F(OrderOfLocks, each_kind_of_lock_is_found_in_opposite_orders) {
