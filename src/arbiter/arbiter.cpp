@@ -33,6 +33,7 @@ RequestId Arbiter::request(Time now, const Request& wanted, Decisions& out) {
   wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
   for (auto device = wanted_.rbegin(); device != wanted_.rend(); ++device) add_node(record, *device, {});
   const Place place = wanted.place.value_or(Place{next_place_});
+  if (wanted.place) next_place_ = std::max(next_place_, static_cast<std::uint64_t>(place) + 1);
   records_[record].mode = wanted.mode;
   records_[record].priority = wanted.priority;
   records_[record].lease = wanted.lease;
@@ -41,15 +42,16 @@ RequestId Arbiter::request(Time now, const Request& wanted, Decisions& out) {
     refuse(record, Reason::no_device, out);
     return id;
   }
+  // A place is used up by those who wait and those who overtake; so no more can overtake than there are places between.
   const bool grantable = is_grantable(record);
-  if (grantable && !gets_in_the_way(record)) {
+  if (grantable && !overtakes(record)) {
     unlist_under_owner(record);
     grant(record, out);
     return id;
   }
-  next_place_ = std::max(next_place_, static_cast<std::uint64_t>(place) + 1);
   enqueue(record);
   if (!may_wait(record, grantable ? Patience::for_ever() : wanted.patience, out)) return id;
+  if (!wanted.place) ++next_place_;
   if (grantable)
     let_in(record, out);
   else
@@ -114,10 +116,6 @@ RequestId Arbiter::upgrade(Time now, OwnerId owner, ClaimId claim, Patience pati
   records_[record].partner = upgrade;
   each_node(record, [&](const Node& node) { devices_[node.device].upgrade = upgrade; });
   const bool grantable = can_upgrade(record);
-  if (grantable && !gets_in_the_way(upgrade)) {
-    grant_upgrade(upgrade, out);
-    return id;
-  }
   if (!may_wait(upgrade, grantable ? Patience::for_ever() : patience, out)) return id;
   if (grantable)
     grant_upgrade(upgrade, out);
@@ -263,10 +261,10 @@ std::vector<Held> Arbiter::tokens() const {
 
 Arbiter::Key Arbiter::key_of(Place place, Priority priority, Mode mode) const {
   const std::uint64_t below_urgent = kPriorityCount - 1 - at(priority);
-  // Of two that come to one number the lower class asked first. The mode makes places that were handed back wrongly
+  // Of two that come to one number the higher class is first. The mode makes places that were handed back wrongly
   // differ.
   const Key key =
-      ((static_cast<std::uint64_t>(place) + below_urgent * rules_.overtake) << 4) | (at(priority) << 1) | at(mode);
+      ((static_cast<std::uint64_t>(place) + below_urgent * rules_.overtake) << 4) | (below_urgent << 1) | at(mode);
   constexpr Key kAfterAll = Key{1} << 63;
   return rules_.policy == Policy::writer_first && mode == Mode::shared ? key | kAfterAll : key;
 }
@@ -302,10 +300,6 @@ bool Arbiter::is_grantable(Index at) const {
     if (is_blocked(devices_[nodes_[node].device], record)) return false;
   return true;
 }
-
-// Whether a grant makes somebody wait for an owner that itself waits for something else. Those who do not wait yet
-// cannot close a cycle.
-bool Arbiter::gets_in_the_way(Index at) const { return owners_[records_[at].owner].pending.count > 1 && overtakes(at); }
 
 // Whether somebody who waits comes to stand behind it.
 bool Arbiter::overtakes(Index at) const {

@@ -195,7 +195,6 @@ class Arbiter {
   [[nodiscard]] bool is_blocked(const Device& device, const Record& record) const;
   [[nodiscard]] bool is_grantable(Index record) const;
   [[nodiscard]] bool overtakes(Index record) const;
-  [[nodiscard]] bool gets_in_the_way(Index record) const;
   void enqueue(Index record);
   void dequeue(Index record);
 

@@ -114,10 +114,19 @@ TEST(ArbiterPriority, a_class_overtakes_no_more_than_its_number_of_places) {
   scene.exclusive('a', "X");
   for (const char owner : {'b', 'c', 'd', 'e'}) scene.exclusive(owner, "X");
   scene.exclusive('f', "X", kHigh);
-  EXPECT_EQ(scene.queue('X'), "2 3 4 6 5") << "of two that come to one place, the one that asked first";
+  EXPECT_EQ(scene.queue('X'), "2 3 6 4 5");
   scene.exclusive('g', "X", kHigh);
   scene.exclusive('h', "X", kHigh);
-  EXPECT_EQ(scene.queue('X'), "2 3 4 6 5 7 8");
+  EXPECT_EQ(scene.queue('X'), "2 3 6 4 7 5 8");
+}
+
+TEST(ArbiterPriority, those_that_are_granted_at_once_use_up_places_when_they_overtake) {
+  Scene scene{Policy::phase_fair, 2};
+  scene.shared('a', "X");
+  scene.exclusive('b', "X");
+  EXPECT_EQ(scene.shared('c', "X", kHigh), "3 granted X#0");
+  EXPECT_EQ(scene.shared('d', "X", kHigh), "4 granted X#0");
+  EXPECT_EQ(scene.shared('e', "X", kHigh), "5 queued");
 }
 
 TEST(ArbiterPriority, a_class_without_places_is_no_class) {
