@@ -11,6 +11,7 @@
 #endif
 
 #define HF_CAPABILITY(name) HF_TS(capability(name))
+#define HF_SCOPED_CAPABILITY HF_TS(scoped_lockable)
 #define HF_ACQUIRE(...) HF_TS(acquire_capability(__VA_ARGS__))
 #define HF_ACQUIRE_SHARED(...) HF_TS(acquire_shared_capability(__VA_ARGS__))
 #define HF_RELEASE(...) HF_TS(release_capability(__VA_ARGS__))

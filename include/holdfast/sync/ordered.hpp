@@ -18,6 +18,8 @@ namespace holdfast::sync {
 /// \cost  nobody watches: a load and a predicted branch for each operation
 template <class Lock>
 class HF_CAPABILITY("ordered") ordered {
+  static constexpr bool kShared = requires(Lock& lock) { lock.lock_shared(); };
+
  public:
   template <class... Arguments>
   explicit constexpr ordered(LockClass lock_class, Arguments&&... arguments)
@@ -26,7 +28,7 @@ class HF_CAPABILITY("ordered") ordered {
   ordered& operator=(const ordered&) = delete;
 
   void lock() HF_ACQUIRE() HF_NO_ANALYSIS {
-    waited(order::How::exclusive, [this] { lock_.lock(); });
+    waited(order::How::exclusive, [this]() HF_NO_ANALYSIS { lock_.lock(); });
   }
   [[nodiscard]] bool try_lock() HF_TRY_ACQUIRE(true) HF_NO_ANALYSIS {
     return tried(order::How::exclusive, lock_.try_lock());
@@ -36,13 +38,21 @@ class HF_CAPABILITY("ordered") ordered {
     lock_.unlock();
   }
 
-  void lock_shared() HF_ACQUIRE_SHARED() HF_NO_ANALYSIS {
-    waited(order::How::shared, [this] { lock_.lock_shared(); });
+  HF_ACQUIRE_SHARED()
+  HF_NO_ANALYSIS void lock_shared()
+    requires kShared
+  {
+    waited(order::How::shared, [this]() HF_NO_ANALYSIS { lock_.lock_shared(); });
   }
-  [[nodiscard]] bool try_lock_shared() HF_TRY_ACQUIRE_SHARED(true) HF_NO_ANALYSIS {
+  [[nodiscard]] HF_TRY_ACQUIRE_SHARED(true) HF_NO_ANALYSIS bool try_lock_shared()
+    requires kShared
+  {
     return tried(order::How::shared, lock_.try_lock_shared());
   }
-  void unlock_shared() HF_RELEASE_SHARED() HF_NO_ANALYSIS {
+  HF_RELEASE_SHARED()
+  HF_NO_ANALYSIS void unlock_shared()
+    requires kShared
+  {
     gone();
     lock_.unlock_shared();
   }

@@ -70,9 +70,12 @@ class signals_blocked {
 /// restored after it is given back, as spin_lock_irqsave() does with interrupts. For any lock that a handler takes,
 /// too.
 template <class Lock>
-class irqsave_guard {
+class HF_SCOPED_CAPABILITY irqsave_guard {
  public:
-  explicit irqsave_guard(Lock& lock) : guard_(lock) {}
+  explicit irqsave_guard(Lock& lock) HF_ACQUIRE(lock) HF_NO_ANALYSIS : guard_(lock) {}
+  irqsave_guard(const irqsave_guard&) = delete;
+  irqsave_guard& operator=(const irqsave_guard&) = delete;
+  ~irqsave_guard() HF_RELEASE() HF_NO_ANALYSIS = default;
 
  private:
   signals_blocked signals_;  // first made, last ended
