@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+// message.hpp - what a client and the broker say to each other, as values.
+//
+// One message is one packet of a SOCK_SEQPACKET socket. Each side numbers its messages; an answer carries the number of
+// what it answers, a notice carries 0. Instants are durations from the moment of sending where a monotonic clock is
+// meant, because a container may have another one (time_namespaces(7)).
+#pragma once
+
+#include <holdfast/error.hpp>
+#include <holdfast/options.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace holdfast::wire {
+
+using Duration = std::chrono::nanoseconds;
+using WallTime = std::chrono::sys_time<std::chrono::nanoseconds>;
+
+/// The broker's number for a claim; its number for the broker's life, by which a client sees that it was started anew.
+enum class ClaimId : std::uint64_t {};
+enum class Epoch : std::uint64_t {};
+enum class Token : std::uint64_t {};
+/// A place in the queue, to come back to after the broker was started anew.
+enum class Place : std::uint64_t {};
+
+enum class NodeKind : std::uint8_t { character, block };
+/// A device as the sender sees it: the broker believes the number, looked at through the path by itself.
+struct DeviceName {
+  std::string path;
+  NodeKind kind = NodeKind::character;
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+};
+
+/// Whether the request waits, and how long; nothing: for ever.
+struct Patience {
+  bool waits = false;
+  std::optional<Duration> at_most;
+};
+
+enum class Priority : std::uint8_t { idle, low, normal, high, urgent };
+/// Whether Queued is sent again whenever the place in the queue changes.
+enum class Progress : std::uint8_t { silent, told };
+
+// --- From the client -------------------------------------------------------------------------------------------------
+
+/// The first message. Understood by every version: what comes after these fields is skipped.
+struct Hello {
+  std::uint16_t oldest = 1;
+  std::uint16_t newest = 1;
+  std::string program;
+};
+struct Claim {
+  std::vector<DeviceName> devices;
+  Mode mode = Mode::exclusive;
+  OwnerScope owner_scope = OwnerScope::process;
+  Cover cover = Cover::function;
+  Opening opening = Opening::allowed;
+  ConventionSet conventions = ConventionSet::all();
+  Patience patience;
+  Progress progress = Progress::silent;
+  Priority priority = Priority::normal;
+  std::optional<Duration> lease;
+  std::optional<Place> place;
+  std::int32_t owner = 0;  ///< the process that shall own the claim; 0: the one that speaks
+  std::string purpose;
+};
+/// Takes back a Claim or an Upgrade that waits, by the number of its message.
+struct Cancel {
+  std::uint32_t asked = 0;
+};
+struct Release {
+  ClaimId claim{};
+};
+struct Downgrade {
+  ClaimId claim{};
+};
+struct Upgrade {
+  ClaimId claim{};
+  Patience patience;
+};
+struct Renew {
+  ClaimId claim{};
+  Duration lease{};
+};
+/// A claim from before the broker was started anew, with its descriptors as in Granted.
+struct Resume {
+  ClaimId claim{};
+  Epoch epoch{};
+  std::uint8_t descriptors = 0;
+};
+
+enum class EventKind : std::uint8_t {
+  claimed,
+  waiting,
+  released,
+  lapsed,
+  revoked,
+  denied,
+  added,
+  removed,
+  refused,
+  upgraded,
+  downgraded
+};
+inline constexpr int kEventKinds = 11;
+
+/// Events from now on; of all devices when none is named.
+struct Watch {
+  std::vector<DeviceName> devices;
+  std::uint32_t kinds = (1U << kEventKinds) - 1;  ///< one bit for each EventKind
+};
+struct StatusQuery {
+  std::vector<DeviceName> devices;  ///< all when empty
+};
+struct Kick {
+  DeviceName device;
+  Duration grace{};
+  std::string reason;
+};
+struct HistoryQuery {
+  std::vector<DeviceName> devices;  ///< all when empty
+  std::optional<WallTime> since;
+  std::uint32_t most = 100;
+};
+
+// --- From the broker -------------------------------------------------------------------------------------------------
+
+/// Understood by every version, as Hello. A version of 0: none that both know; the broker closes after it.
+struct Welcome {
+  std::uint16_t version = 0;
+  Epoch epoch{};
+};
+struct GrantedDevice {
+  DeviceName device;
+  Token token{};
+};
+/// What a descriptor that rides with Granted is: of which device, for which convention.
+struct Descriptor {
+  std::uint16_t device = 0;  ///< index into Granted::devices
+  Convention convention = Convention::proxy;
+};
+/// The answer to Claim, Upgrade (no descriptors) and Resume.
+struct Granted {
+  ClaimId claim{};
+  Mode mode = Mode::exclusive;
+  Enforcement enforcement = Enforcement::advisory;
+  std::optional<Duration> lapses_in;
+  std::vector<GrantedDevice> devices;
+  std::vector<Descriptor> descriptors;  ///< those of SCM_RIGHTS, in this order
+};
+/// The first answer to a Claim that waits.
+struct Queued {
+  Place place{};
+  std::uint32_t ahead = 0;
+  std::optional<Duration> estimate;
+};
+struct Refused {
+  errc code = errc::refused;
+  std::int32_t errnum = 0;
+  std::string message;
+  std::string device;
+  std::optional<Holder> holder;
+};
+/// The answer to Cancel, Release, Downgrade, Watch and Kick.
+struct Done {};
+struct Renewed {
+  ClaimId claim{};
+  Duration lapses_in{};
+};
+
+enum class Ending : std::uint8_t { asked_to_leave, lapses_soon, lapsed, revoked, device_gone };
+/// A notice to a holder: the claim ends in `grace`, or is over when that is 0.
+struct RevokeNotice {
+  ClaimId claim{};
+  Ending why = Ending::revoked;
+  Duration grace{};
+  std::string by;
+  std::string reason;
+};
+struct Event {
+  EventKind kind = EventKind::claimed;
+  WallTime at{};
+  DeviceName device;
+  Mode mode = Mode::exclusive;
+  Holder who;
+  Duration waited{};
+  Duration held{};
+  std::string detail;
+};
+struct Waiter {
+  Holder who;  ///< since it waits
+  Mode mode = Mode::exclusive;
+  Priority priority = Priority::normal;
+};
+struct DeviceStatus {
+  DeviceName device;
+  Mode mode = Mode::exclusive;
+  Token token{};
+  Enforcement enforcement = Enforcement::advisory;
+  std::optional<Duration> lapses_in;
+  std::vector<Holder> holders;
+  std::vector<Waiter> waiters;
+};
+/// Whether more messages of one answer follow.
+enum class More : std::uint8_t { last, follows };
+struct StatusAnswer {
+  std::vector<DeviceStatus> devices;
+  More more = More::last;
+};
+struct HistoryAnswer {
+  std::vector<Event> events;
+  More more = More::last;
+};
+
+/// The order is part of the protocol: new ones are added at the end of their side.
+using FromClient = std::variant<Hello, Claim, Cancel, Release, Downgrade, Upgrade, Renew, Resume, Watch, StatusQuery,
+                                Kick, HistoryQuery>;
+using FromBroker =
+    std::variant<Welcome, Granted, Queued, Refused, Done, Renewed, RevokeNotice, Event, StatusAnswer, HistoryAnswer>;
+
+}  // namespace holdfast::wire
