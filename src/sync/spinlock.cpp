@@ -3,9 +3,9 @@
 #include <holdfast/sync/spinlock.hpp>
 
 #include "sync/answers.hpp"
-#include "sync/mutex_protocol.hpp"
 #include "sync/order_hook.hpp"
 #include "sync/spin.hpp"
+#include "sync/spin_protocol.hpp"
 
 namespace holdfast::sync {
 
@@ -35,41 +35,45 @@ signals_blocked::~signals_blocked() {
 }
 
 namespace {
-constexpr std::uint32_t kWriter = 0x80000000;
-constexpr std::uint32_t kWriterWaits = 0x40000000;
+
+/// The machine of a lock without an owner: it needs no thread.
+class Looking {
+ public:
+  using Cell = std::atomic<std::uint32_t>;
+  static std::uint32_t load(const Cell& cell, std::memory_order order) { return cell.load(order); }
+  static bool cas(Cell& cell, std::uint32_t& expected, std::uint32_t value, std::memory_order order) {
+    return cell.compare_exchange_strong(expected, value, order, std::memory_order_relaxed);
+  }
+  static void look_later(const Cell&, std::uint32_t, Spin& spin) { spin.again(); }
+};
+
 }  // namespace
 
-// The acquire of each successful cas pairs with the release of the unlock of the other kind before: a writer's frees
-// the word, a reader's takes itself out of the count.
-
 bool rw_spinlock::try_lock() noexcept {
-  std::uint32_t seen = word_.load(std::memory_order_relaxed) & kWriterWaits;
-  return word_.compare_exchange_strong(seen, kWriter, std::memory_order_acquire, std::memory_order_relaxed);
+  Looking machine;
+  return spin_protocol::try_write(machine, word_);
 }
 
 void rw_spinlock::lock() noexcept {
+  Looking machine;
   Spin spin;
-  while (!try_lock()) {
-    // Taking the word clears the bit, also for other writers that wait: they set it again.
-    if ((word_.load(std::memory_order_relaxed) & kWriterWaits) == 0)
-      word_.fetch_or(kWriterWaits, std::memory_order_relaxed);
-    spin.again();
+  while (!spin_protocol::look_to_write(machine, word_, spin)) {
   }
 }
 
-void rw_spinlock::unlock() noexcept { word_.fetch_and(~kWriter, std::memory_order_release); }
+void rw_spinlock::unlock() noexcept { word_.fetch_and(~spin_protocol::kWriter, std::memory_order_release); }
 
 bool rw_spinlock::try_lock_shared() noexcept {
-  std::uint32_t seen = word_.load(std::memory_order_relaxed);
-  while ((seen & (kWriter | kWriterWaits)) == 0) {
-    if (word_.compare_exchange_weak(seen, seen + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
-  }
-  return false;
+  Looking machine;
+  std::uint32_t seen = 0;
+  return spin_protocol::try_read(machine, word_, seen);
 }
 
 void rw_spinlock::lock_shared() noexcept {
+  Looking machine;
   Spin spin;
-  while (!try_lock_shared()) spin.again();
+  while (!spin_protocol::look_to_read(machine, word_, spin)) {
+  }
 }
 
 void rw_spinlock::unlock_shared() noexcept { word_.fetch_sub(1, std::memory_order_release); }
@@ -83,29 +87,19 @@ std::uint32_t seqlock::read_begin_slowly() const noexcept {
 
 namespace {
 
+class SpinHost : public Host {
+ public:
+  using Host::Host;
+  static void look_later(const Cell&, std::uint32_t, Spin& spin) { spin.again(); }
+};
+
 Outcome take_unwatched(Node& node, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
-  Host host(*thread);
-  Outcome outcome = mutex_protocol::begin(host, node);
-  if (outcome != Outcome::again) [[likely]]
-    return outcome;
+  SpinHost host(*thread);
   Spin spin;
-  for (;;) {
-    std::uint32_t seen = node.word.load(std::memory_order_relaxed);
-    if (words::owner(seen) == 0) {
-      if (Host::cas(node.word, seen, words::taken(seen, host.me(), false), std::memory_order_acquire))
-        return mutex_protocol::own(host, node, seen);
-      continue;
-    }
-    outcome = words::owner(seen) == host.me() ? Outcome::deadlock : Outcome::busy;
-    if (outcome == Outcome::deadlock || wait.how == Wait::How::never) {
-      host.unpend();
-      return outcome;
-    }
-    spin.again();
-  }
+  return spin_protocol::lock(host, node, spin, wait);
 }
 
 Outcome give_unwatched(Node& node) {
@@ -113,13 +107,7 @@ Outcome give_unwatched(Node& node) {
   if (thread == nullptr) [[unlikely]]
     return Outcome::unsupported;
   Host host(*thread);
-  if (words::owner(node.word.load(std::memory_order_relaxed)) != host.me()) [[unlikely]]
-    return Outcome::not_owner;
-  host.pend(node);
-  host.dequeue(node);
-  node.word.store(0, std::memory_order_release);  // nobody sleeps, so nobody is to be woken
-  host.unpend();
-  return Outcome::clean;
+  return spin_protocol::unlock(host, node);
 }
 
 [[gnu::noinline]] Outcome take_watched(Node& node, const Wait& wait, const void* where) {

@@ -70,6 +70,7 @@ enum class Kind : std::uint8_t {
   dequeue,
   sleep,
   sleep_on,
+  look_later,
   wake,
   clear_wake,
   clear_waiters,
@@ -212,6 +213,10 @@ class Machine {
     const std::uint8_t can_end = wait.deadline != 0 ? kCanEnd : 0;
     return static_cast<Woke>(step({Kind::sleep_on, 0, can_end, 3, units.values, units.cells}));
   }
+
+  /// What spins looks again when there is something new to see: until then it changes nothing.
+  struct Spinning {};
+  void look_later(Cell cell, std::uint32_t value, Spinning&) { step({Kind::look_later, cell.at, 0, 0, value}); }
 
   // Looking again before sleeping is the same as being scheduled later.
   static bool spin(int&) { return false; }
@@ -371,7 +376,7 @@ class Explorer {
   void settle(State& state, int t) {
     ThreadState& thread = state.threads[t];
     for (;;) {
-      Context context;
+      Context& context = running_;  // not of this frame, into which longjmp returns
       std::memcpy(&context, thread.context.data(), sizeof(context));
       if (program_.finished(context, t)) {
         thread.life = Life::finished;
@@ -442,8 +447,10 @@ class Explorer {
     for (int t = 0; t < scope_.threads && verdict_.what == Verdict::What::holds; ++t) {
       switch (current_.threads[t].life) {
         case Life::runs:
-          progress = true;
-          perform(t);
+          if (!spins_in_vain(t)) {
+            progress = true;
+            perform(t);
+          }
           kill(t);
           break;
         case Life::sleeps:
@@ -461,12 +468,23 @@ class Explorer {
     }
     if (progress || verdict_.what != Verdict::What::holds) return;
     for (int t = 0; t < scope_.threads; ++t) {
+      if (spins_in_vain(t)) {
+        fail(Verdict::What::wedged, here_,
+             "T" + std::to_string(t + 1) + " spins for ever on cell " + std::to_string(current_.threads[t].next.cell));
+        return;
+      }
       if (current_.threads[t].life == Life::sleeps && !program_.may_sleep(current_)) {
         fail(Verdict::What::wedged, here_,
              "T" + std::to_string(t + 1) + " sleeps for ever on cell " + std::to_string(current_.threads[t].next.cell));
         return;
       }
     }
+  }
+
+  [[nodiscard]] bool spins_in_vain(int t) const {
+    const ThreadState& thread = current_.threads[t];
+    return thread.life == Life::runs && thread.next.kind == Kind::look_later &&
+           current_.memory[thread.next.cell] == thread.next.a;
   }
 
   void kill(int t) {
@@ -651,6 +669,9 @@ class Explorer {
         wake(state, step.cell, kThreads, 3);
         answer(state, t, 0);
         return add(state, here_, "clears the waiters bit and wakes all", t, step.cell);
+      case Kind::look_later:
+        answer(state, t, 0);
+        return add(state, here_, "looks again", t, step.cell);
       case Kind::gone: {
         const bool gone = is_gone(state, step.a);
         answer(state, t, gone ? 1 : 0);
@@ -713,6 +734,7 @@ class Explorer {
   Program program_;
   Scope scope_;
   Machine machine_;
+  Context running_;
   State current_;
   Key here_;
   std::deque<State> open_;
