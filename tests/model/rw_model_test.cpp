@@ -221,7 +221,7 @@ TEST(RwModel, no_impatient_reader_is_overtaken_by_three_writers_when_phase_fair)
 }
 
 TEST(RwModel, the_scopes_that_take_minutes) {
-  if (!deep()) GTEST_SKIP() << "takes minutes and 8 GiB: set HOLDFAST_MODEL_DEEP";
+  if (!deep()) GTEST_SKIP() << "takes an hour and 8 GiB: set HOLDFAST_MODEL_DEEP";
   for (const Policy policy : kPolicies) {
     for (const auto& words : std::vector<std::vector<const char*>>{{"r", "r", "w"},
                                                                    {"d", "r", "w"},
