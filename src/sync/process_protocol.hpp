@@ -111,15 +111,9 @@ Outcome lock(M& m, L& l, const Wait& wait) {
   return outcome;
 }
 
+/// From the release on the lock may be another's, or gone: nothing but the wake touches it.
 template <class M, class L>
-Outcome unlock(M& m, L& l) {
-  if (!is(m.load(l.cell, std::memory_order_relaxed), m.name())) [[unlikely]]
-    return Outcome::not_owner;
-  m.store(l.thread, 0, std::memory_order_relaxed);
-  auto alone = m.name();
-  if (m.cas(l.cell, alone, 0, std::memory_order_release)) [[likely]]
-    return Outcome::clean;
-  // From the release on the lock may be another's, or gone: nothing but the wake touches it.
+[[gnu::noinline]] void release_to_waiters(M& m, L& l) {
   m.pend(l);
   if (m.lonely(l.word())) {
     m.lonely(l.word(), false);
@@ -129,6 +123,17 @@ Outcome unlock(M& m, L& l) {
     m.lonely(l.word(), m.wake_one(l.word(), futex::Class::any) == 0);
   }
   m.unpend();
+}
+
+template <class M, class L>
+Outcome unlock(M& m, L& l) {
+  if (!is(m.load(l.cell, std::memory_order_relaxed), m.name())) [[unlikely]]
+    return Outcome::not_owner;
+  m.store(l.thread, 0, std::memory_order_relaxed);
+  auto alone = m.name();
+  if (m.cas(l.cell, alone, 0, std::memory_order_release)) [[likely]]
+    return Outcome::clean;
+  process_protocol::release_to_waiters(m, l);
   return Outcome::clean;
 }
 

@@ -21,9 +21,10 @@ struct Thread {
   robust_list_head* head = nullptr;
   const void* lonely = nullptr;  // the word whose last wake by this thread found nobody
   std::uint64_t waited = 0;      // when it last began to wait for a lock
+  std::uint32_t shown = 0;       // where others see that it lives, 0 when it does not show it (life.hpp)
 };
 
-// initial-exec: one instruction to reach, also from the shared library; 32 bytes of the loader's reserve.
+// initial-exec: one instruction to reach, also from the shared library; 40 bytes of the loader's reserve.
 extern thread_local constinit Thread this_thread __attribute__((tls_model("initial-exec")));
 
 /// Asks the kernel; false when the C library has no list of the shape we know (then tid stays 0).

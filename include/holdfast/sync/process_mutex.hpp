@@ -27,7 +27,8 @@ struct ProcessMutexLayout {
   std::atomic<std::uint32_t> dirty{0};
   std::atomic<std::uint32_t> thread{0};         // which thread took it; to answer recursion
   std::atomic<std::uint32_t> pid_namespace{0};  // of the first that locked it: the low half of the inode's number
-  std::uint32_t reserved[3] = {};
+  std::atomic<std::uint32_t> life{0};           // where its owner shows that it lives; a hint
+  std::uint32_t reserved[2] = {};
   void* next = nullptr;   // never linked: the place that a pending mark points to
   LockClass order_class;  // for the lock-order validator; its pointer is the maker's
 };
@@ -37,7 +38,7 @@ static_assert(sizeof(ProcessMutexLayout) == 56 && offsetof(ProcessMutexLayout, n
 
 /// A lock owned by a process: any of its threads may unlock it, whichever locked it, and the end of the thread that did
 /// changes nothing. It is given back when the whole process has ended, in whatever way: only then, when no thread of it
-/// can touch the device any more, is the next holder told Acquired::owner_died. Threads of one process exclude each
+/// can run any more, is the next holder told Acquired::owner_died. Threads of one process exclude each
 /// other as those of two do. Told of a death, one repairs and calls consistent(), as with mutex.
 ///
 /// exec(2) keeps it: the process is the same. A child of fork(2) does not hold it.
@@ -47,9 +48,10 @@ static_assert(sizeof(ProcessMutexLayout) == 56 && offsetof(ProcessMutexLayout, n
 /// that of the first is refused.
 ///
 /// \thread  as mutex
-/// \limit   a waiter learns of a wake at once, and of a death by looking: after 1, 2, 4, ... at most 16 ms. The kernel
-///          reports the end of a process after it has freed its memory, some 40 ms a GiB. Needs /proc to tell reused
-///          ids apart, and pidfd_open(2) (5.3).
+/// \limit   a waiter learns of a wake at once, and of a death within 0.3 ms if it may open the owner's /proc/PID/fd, by
+///          looking after 1, 2, 4, ... at most 16 ms if not, or if it waits interruptibly. The dead process's files may
+///          still be open then: the kernel closes them after it has freed its memory, some 40 ms a GiB. Needs /proc to
+///          tell reused ids apart, and pidfd_open(2) (5.3). Keeps a descriptor open in each process that locks one.
 /// \cost    lock and unlock as std::mutex
 class HF_CAPABILITY("process_mutex") process_mutex {
  public:
