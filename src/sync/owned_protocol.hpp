@@ -25,8 +25,10 @@ namespace holdfast::sync::owned_protocol {
 /// A free unit, if there is one. A unit has nothing to repair: its death is told once and forgotten.
 template <class M, class L>
 Outcome take_free(M& m, L& l, std::uint32_t home) {
-  for (std::size_t k = 0; k < l.units.size(); ++k) {
-    auto& unit = l.units[(home + k) % l.units.size()];
+  const std::size_t units = l.units.size();
+  std::size_t at = home < units ? home : home % units;
+  for (std::size_t k = 0; k < units; ++k, at = at + 1 < units ? at + 1 : 0) {
+    auto& unit = l.units[at];
     if (words::owner(m.load(unit.word, std::memory_order_relaxed)) != 0) continue;
     m.pend(unit);
     std::uint32_t seen = m.load(unit.word, std::memory_order_relaxed);
@@ -53,11 +55,12 @@ bool has_all(M& m, L& l) {
 
 /// One look of the one who holds the gate.
 template <class M, class L>
-Outcome look(M& m, L& l, std::uint32_t home, const Wait& wait) {
+Outcome look(M& m, L& l, std::uint32_t home, int& spun, const Wait& wait) {
   const std::uint32_t given = m.load(l.given, std::memory_order_acquire);
   const Outcome outcome = owned_protocol::take_free(m, l, home);
   if (outcome != Outcome::again) return outcome;
   if (m.told_to_end(wait)) return Outcome::interrupted;
+  if (m.spin(spun)) return Outcome::again;
   if (m.past(wait)) return Outcome::timed_out;
   typename M::Watching watching;
   for (auto& unit : l.units) {
@@ -74,6 +77,7 @@ Outcome look(M& m, L& l, std::uint32_t home, const Wait& wait) {
     watching.add(unit.word, seen);
   }
   const futex::Woke why = m.sleep_on(watching, l.given, given, wait);
+  spun = 0;
   if (why == futex::Woke::interrupted && wait.how == Wait::How::interruptible) return Outcome::interrupted;
   return Outcome::again;
 }
@@ -81,29 +85,27 @@ Outcome look(M& m, L& l, std::uint32_t home, const Wait& wait) {
 template <class M, class L>
 Outcome down(M& m, L& l, std::uint32_t home, const Wait& wait) {
   Outcome outcome = owned_protocol::take_free(m, l, home);
-  if (outcome != Outcome::again) [[likely]]
-    return outcome;
+  if (outcome != Outcome::again) return outcome;
   if (owned_protocol::has_all(m, l)) return Outcome::deadlock;
   if (wait.how == Wait::How::never) return Outcome::busy;
+  int spun = 0;
+  while (m.spin(spun)) {
+    outcome = owned_protocol::take_free(m, l, home);
+    if (outcome != Outcome::again) return outcome;
+  }
   const Outcome first = mutex_protocol::lock(m, l.gate, wait);
   if (!holds(first)) return first;
   m.store(l.gate.dirty, 0, std::memory_order_relaxed);  // it protects nothing that a death could damage
-  do outcome = owned_protocol::look(m, l, home, wait);
+  spun = 0;
+  do outcome = owned_protocol::look(m, l, home, spun, wait);
   while (outcome == Outcome::again);
   mutex_protocol::unlock(m, l.gate);
   return outcome;
 }
 
+/// Somebody sleeps, or did: nobody else changes the word any more. From the release on the semaphore may be gone.
 template <class M, class L, class N>
-Outcome up(M& m, L& l, N& unit) {
-  m.pend(unit);
-  m.dequeue(unit);
-  std::uint32_t alone = m.me();
-  if (m.cas(unit.word, alone, 0, std::memory_order_release)) [[likely]] {
-    m.unpend();
-    return Outcome::clean;
-  }
-  // Somebody sleeps, or did: nobody else changes the word any more. From the release on the semaphore may be gone.
+[[gnu::noinline]] void release_to_waiters(M& m, L& l, N& unit) {
   m.store(unit.word, words::kWaiters | words::kFlag | m.me(), std::memory_order_relaxed);
   std::uint32_t given = m.load(l.given, std::memory_order_relaxed);
   while (!m.cas(l.given, given, given + 1, std::memory_order_release)) {
@@ -118,6 +120,18 @@ Outcome up(M& m, L& l, N& unit) {
     m.lonely(unit.word, woken == 0);
   }
   m.unpend();
+}
+
+template <class M, class L, class N>
+Outcome up(M& m, L& l, N& unit) {
+  m.pend(unit);
+  m.dequeue(unit);
+  std::uint32_t alone = m.me();
+  if (m.cas(unit.word, alone, 0, std::memory_order_release)) [[likely]] {
+    m.unpend();
+    return Outcome::clean;
+  }
+  owned_protocol::release_to_waiters(m, l, unit);
   return Outcome::clean;
 }
 

@@ -116,12 +116,24 @@ class UnitsHost : public Host {
   }
 };
 
-Outcome take_unwatched(OwnedSemaphore& semaphore, const Wait& wait) {
+[[gnu::noinline]] Outcome take_slowly(OwnedSemaphore& semaphore, const Wait& wait) {
   Thread* const thread = self();
   if (thread == nullptr) return Outcome::unsupported;
   UnitsHost host(*thread);
   Units::View view = Units::view(semaphore);
   return owned_protocol::down(host, view, thread->home, wait);
+}
+
+[[gnu::always_inline]] inline Outcome take_unwatched(OwnedSemaphore& semaphore, const Wait& wait) {
+  Thread& thread = this_thread;
+  if (thread.tid != 0) [[likely]] {
+    Host host(thread);
+    Units::View view = Units::view(semaphore);
+    const Outcome outcome = owned_protocol::take_free(host, view, thread.home);
+    if (outcome != Outcome::again) [[likely]]
+      return outcome;
+  }
+  return take_slowly(semaphore, wait);
 }
 
 [[gnu::noinline]] Outcome take_watched(OwnedSemaphore& semaphore, const Wait& wait, const void* where) {
@@ -139,20 +151,24 @@ Outcome take_unwatched(OwnedSemaphore& semaphore, const Wait& wait) {
 
 }  // namespace
 
-Result<Acquired> OwnedSemaphore::down() { return acquired(take(*this, {})); }
+[[gnu::flatten]] Result<Acquired> OwnedSemaphore::down() { return acquired(take(*this, {})); }
 Result<Acquired> OwnedSemaphore::down_trylock() { return acquired(take(*this, {Wait::How::never})); }
 Result<Acquired> OwnedSemaphore::down_interruptible() { return acquired(take(*this, {Wait::How::interruptible})); }
 Result<Acquired> OwnedSemaphore::down_killable() { return acquired(take(*this, {Wait::How::killable})); }
 Result<Acquired> OwnedSemaphore::down_until(Deadline deadline) { return acquired(take(*this, sync::until(deadline))); }
 
-Result<> OwnedSemaphore::up() {
+[[gnu::flatten]] Result<> OwnedSemaphore::up() {
   Thread* const thread = self();
   if (thread == nullptr) return done(Outcome::unsupported);
   const std::span<RobustNode> units = Units::of(*this);
-  Node* const unit = held_within(*thread, units.data(), units.size_bytes());
-  if (unit == nullptr) return done(Outcome::not_owner);
-  if (order::watched()) order::released(this);
-  UnitsHost host(*thread);
+  Node* unit = held_last(*thread, units.data(), units.size_bytes());
+  if (unit == nullptr) [[unlikely]]
+    unit = held_within(*thread, units.data(), units.size_bytes());
+  if (unit == nullptr) [[unlikely]]
+    return done(Outcome::not_owner);
+  if (order::watched()) [[unlikely]]
+    order::released(this);
+  Host host(*thread);
   Units::View view = Units::view(*this);
   return done(owned_protocol::up(host, view, *unit));
 }

@@ -83,7 +83,7 @@ struct Taking {
         break;
       case kLook:
         m.store(l.gate.dirty, 0, std::memory_order_relaxed);
-        c.outcome = protocol::look(m, l, home, wait);
+        c.outcome = protocol::look(m, l, home, c.round.spun, wait);
         if (c.outcome == Outcome::again) break;
         c.where = kOpen;
         if (flaw == Flaw::keeps_no_gate) c.where = holds(c.outcome) ? kInside : kTry;
