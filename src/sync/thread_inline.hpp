@@ -35,8 +35,9 @@ inline void unpend(Thread& thread) {
 inline void enqueue(Thread& thread, Node& node) {
   void* const first = thread.head->list.next;
   *list::previous_at(first) = list::entry_of(node);
-  node.next = first;
-  node.previous = &thread.head->list;
+  // Not in one wide store: a node may lie across two cache lines, and the loads in dequeue then wait for it.
+  list::store(&node.next, first);
+  list::store(&node.previous, &thread.head->list);
   in_order();
   thread.head->list.next = static_cast<robust_list*>(list::entry_of(node));
   in_order();
@@ -52,7 +53,7 @@ inline bool holds_nothing(const Thread& thread) { return thread.head->list.next 
 
 namespace list {
 inline Node* node_within(void* entry, const void* first, std::size_t bytes) {
-  void* const next = next_at(entry);
+  auto* const next = static_cast<void*>(next_at(entry));
   const auto offset = reinterpret_cast<std::uintptr_t>(next) - reinterpret_cast<std::uintptr_t>(first);
   return offset < bytes ? reinterpret_cast<Node*>(static_cast<char*>(next) - offsetof(Node, next)) : nullptr;
 }
