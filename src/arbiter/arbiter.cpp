@@ -128,7 +128,7 @@ bool Arbiter::renew(Time now, OwnerId owner, ClaimId claim, Duration lease, Deci
   begin(now, out);
   const Index record = find_claim(owner, claim);
   if (record == kNone) return false;
-  stop_timer(record);
+  timers_.remove(record);
   records_[record].until = after(lease);
   set_timer(record, *records_[record].until);
   out.list_.emplace_back(Renewed{claim, owner, records_[record].until});
@@ -334,7 +334,7 @@ void Arbiter::dequeue(Index at) {
 // --- Decisions ------------------------------------------------------------------------------------------------------
 
 void Arbiter::let_in(Index record, Decisions& out) {
-  stop_timer(record);
+  timers_.remove(record);
   dequeue(record);
   unlist_under_owner(record);
   grant(record, out);
@@ -416,7 +416,7 @@ void Arbiter::take_out(Index at) {
 void Arbiter::withdraw(Index at, Withdrawal why, Decisions& out) {
   const Record& record = records_[at];
   out.list_.emplace_back(Withdrawn{RequestId{id_of(at)}, owners_[record.owner].id, why});
-  stop_timer(at);
+  timers_.remove(at);
   touch(record.kind == Kind::waits ? at : record.partner, false);
   take_out(at);
 }
@@ -426,7 +426,7 @@ void Arbiter::end_claim(Index at, End why, Revocation revocation, Decisions& out
   const Record& record = records_[at];
   out.list_.emplace_back(
       Ended{ClaimId{id_of(at)}, owners_[record.owner].id, record.mode, why, revocation, list_devices(at, out)});
-  stop_timer(at);
+  timers_.remove(at);
   touch(at, record.mode == Mode::exclusive);
   for (Index node = record.first_node; node != kNone; node = nodes_[node].sibling) {
     Device& device = devices_[nodes_[node].device];
@@ -457,7 +457,7 @@ void Arbiter::grant_upgrade(Index upgrade, Decisions& out) {
   }
   out.list_.emplace_back(Upgraded{RequestId{id_of(upgrade)}, ClaimId{id_of(claim)}, owners_[records_[claim].owner].id,
                                   list_devices(claim, out)});
-  stop_timer(upgrade);
+  timers_.remove(upgrade);
   unlist_under_owner(upgrade);
   free_record(upgrade);
 }
@@ -520,7 +520,7 @@ void Arbiter::settle_device(Index at_device, Decisions& out) {
 void Arbiter::begin(Time now, Decisions& out) {
   now_ = std::max(now_, now);
   while (!timers_.empty() && timers_.front().at <= now_) {
-    const Index record = timers_.front().owner;
+    const Index record = timers_.front().record;
     if (records_[record].kind == Kind::holds)
       end_claim(record, End::lapsed, Revocation::none, out);
     else
@@ -532,12 +532,7 @@ void Arbiter::begin(Time now, Decisions& out) {
 void Arbiter::set_timer(Index record, Time time) {
   constexpr std::uint64_t kDeadlinesAfter = std::uint64_t{1} << 63;
   const std::uint64_t rank = next_rank_++ | (records_[record].kind == Kind::holds ? 0 : kDeadlinesAfter);
-  timers_.add({time, rank, record}, [&](Index owner, Index position) { records_[owner].timer = position; });
-}
-
-void Arbiter::stop_timer(Index record) {
-  if (records_[record].timer == kNone) return;
-  timers_.remove(records_[record].timer, [&](Index owner, Index position) { records_[owner].timer = position; });
+  timers_.add({time, rank, record});
 }
 
 Time Arbiter::after(Duration duration) const { return duration > Time::max() - now_ ? Time::max() : now_ + duration; }

@@ -124,7 +124,6 @@ class Arbiter {
     Priority priority = Priority::normal;
     Index owner = kNone;
     Index first_node = kNone;
-    Index timer = kNone;
     Index partner = kNone;  // holds: the upgrade that it waits for; upgrades: the claim
     Key key = 0;
     std::optional<Duration> lease;
@@ -214,7 +213,6 @@ class Arbiter {
   void let_in_shared(Index device, Decisions& out);
   void settle_device(Index device, Decisions& out);
   void set_timer(Index record, Time at);
-  void stop_timer(Index record);
   void begin(Time now, Decisions& out);
   [[nodiscard]] Range list_devices(Index record, Decisions& out) const;
   [[nodiscard]] Range list_blockers(Index record, Decisions& out) const;
