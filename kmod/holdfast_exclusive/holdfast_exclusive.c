@@ -94,7 +94,7 @@ static bool pass_on(struct hf_exclusive *x)
 	WRITE_ONCE(x->heir, next);
 	if (!next)
 		return false;
-	x->since_ns = ktime_get_boottime_ns();
+	x->since_ns = ktime_get_coarse_boottime_ns();
 	answer(x, next, 0);
 	return true;
 }
@@ -107,7 +107,7 @@ static void become_owner(struct hf_exclusive *x, struct pid *me,
 
 	lockdep_assert_held(&x->lock);
 	x->token++;
-	x->since_ns = ktime_get_boottime_ns();
+	x->since_ns = ktime_get_coarse_boottime_ns();
 	if (caller) {
 		WRITE_ONCE(x->caller, caller);
 	} else {
@@ -178,7 +178,9 @@ static int owner_exits(wait_queue_entry_t *entry, unsigned int mode, int flags, 
 
 static void tell_that_it_is_free(struct hf_exclusive *x)
 {
-	wake_up_interruptible_poll(&x->poll, EPOLLOUT | EPOLLWRNORM);
+	/* Its barrier pairs with that in hf_exclusive_poll(). */
+	if (wq_has_sleeper(&x->poll))
+		wake_up_interruptible_poll(&x->poll, EPOLLOUT | EPOLLWRNORM);
 }
 
 static void freed_by_death(struct work_struct *work)
@@ -577,6 +579,8 @@ EXPORT_SYMBOL_GPL(hf_exclusive_ioctl);
 __poll_t hf_exclusive_poll(struct hf_exclusive *x, struct file *file, poll_table *wait)
 {
 	poll_wait(file, &x->poll, wait);
+	/* On the queue before the look: who gives up looks at the queue after. */
+	smp_mb();
 	if (READ_ONCE(x->gone))
 		return EPOLLHUP | EPOLLERR;
 	return is_free(x) ? EPOLLOUT | EPOLLWRNORM : 0;
