@@ -30,7 +30,8 @@ enum class OwnerScope : std::uint8_t {
 /// Who stops a program that does not ask.
 enum class Enforcement : std::uint8_t {
   advisory,  ///< nobody
-  native,    ///< the kernel, for the programs that TIOCEXCL or O_EXCL binds (not for CAP_SYS_ADMIN on a terminal)
+  native,    ///< the kernel, for the programs that TIOCEXCL or O_EXCL binds (not for CAP_SYS_ADMIN on a terminal), or
+             ///< the driver, for everybody
   guarded,   ///< the kernel, for everybody
 };
 
@@ -43,9 +44,10 @@ enum class Convention : std::uint8_t {
   flock,       ///< flock(2) on the node
   posix,       ///< open-file-description record lock on the node; conflicts with everybody's fcntl locks
   o_excl,      ///< open(2) with O_EXCL on block and sg nodes
+  driver,      ///< the LOCK ioctl of drivers that know an owner (uapi/holdfast_exclusive.h)
   tiocexcl,    ///< TIOCEXCL on terminals
 };
-inline constexpr int kConventionCount = 8;
+inline constexpr int kConventionCount = 9;
 
 /// A set of conventions.
 class ConventionSet {

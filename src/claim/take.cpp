@@ -167,7 +167,8 @@ class Taking {
     const bool sg_excl =
         node.subject.family == Family::scsi_generic && options_.mode == Mode::exclusive && wants(Convention::o_excl);
     if (node.covered || node.file ||
-        !(wants(Convention::flock) || wants(Convention::posix) || wants(Convention::tiocexcl) || sg_excl))
+        !(wants(Convention::flock) || wants(Convention::posix) || wants(Convention::driver) ||
+          wants(Convention::tiocexcl) || sg_excl))
       return std::nullopt;
     auto opened =
         convention::open_node(node.subject, terms_.places, sg_excl ? convention::SgExcl::yes : convention::SgExcl::no);

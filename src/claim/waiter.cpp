@@ -3,6 +3,7 @@
 #include "claim/waiter.hpp"
 
 #include "convention/holder.hpp"
+#include "convention/driver_lock.hpp"
 #include "convention/uucp.hpp"
 
 #include <fcntl.h>
@@ -167,6 +168,8 @@ bool Waiter::seen_to_stand(Convention convention, const device::Node& node) cons
       const base::UniqueFd probe{::open(node.path.c_str(), O_RDONLY | O_EXCL | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
       return !probe && errno == EBUSY;
     }
+    case Convention::driver:
+      return convention::driver_owner(node, terms_.places).has_value();
     case Convention::proxy:
     case Convention::ddlp:
     case Convention::whole_disk:

@@ -73,8 +73,8 @@ inline constexpr std::array kFiles{
 };
 
 /// In the order of holdfast::Convention, as in convention::table(); a test compares the two.
-inline constexpr std::array<std::string_view, 8> kConventionNames{"proxy", "ddlp",  "uucp",   "whole_disk",
-                                                                  "flock", "posix", "o_excl", "tiocexcl"};
+inline constexpr std::array<std::string_view, 9> kConventionNames{"proxy", "ddlp",   "uucp",   "whole_disk", "flock",
+                                                                  "posix", "o_excl", "driver", "tiocexcl"};
 
 namespace options {
 

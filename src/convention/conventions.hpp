@@ -14,6 +14,7 @@ namespace holdfast::convention {
 [[nodiscard]] Taken take_flock(const Subject& subject, const Terms& terms);
 [[nodiscard]] Taken take_posix(const Subject& subject, const Terms& terms);
 [[nodiscard]] Taken take_o_excl(const Subject& subject, const Terms& terms);
+[[nodiscard]] Taken take_driver_lock(const Subject& subject, const Terms& terms);
 [[nodiscard]] Taken take_tiocexcl(const Subject& subject, const Terms& terms);
 
 /// Missing and uncreatable: the claim goes on without it (DDLP's rule). There but unusable: it fails.

@@ -68,6 +68,11 @@ std::optional<std::string> unless_exclusively_openable(const Subject& subject) {
   return std::nullopt;
 }
 
+std::optional<std::string> unless_its_driver_knows_owners(const Subject& subject) {
+  if (!subject.relation && subject.device->knows_owners) return std::nullopt;
+  return "its driver has no lock";
+}
+
 constexpr std::array<Entry, kConventionCount> kTable{{
     {Convention::proxy, "proxy", "holdfast", "locks LOCK_DIR/holdfast-NUMBER, a record lock held open",
      "binds holdfast's users only", Phase::before_open, false, if_neighbours_suffice, take_proxy},
@@ -88,6 +93,9 @@ constexpr std::array<Entry, kConventionCount> kTable{{
     {Convention::o_excl, "o_excl", "O_EXCL", "open(2) with O_EXCL",
      "on block devices binds only others that ask for O_EXCL, and mounts", Phase::opened, true,
      unless_exclusively_openable, take_o_excl},
+    {Convention::driver, "driver", "the driver's lock", "LOCK, as the driver understands it",
+     "the owner is one process: its children may not use the device", Phase::opened, true,
+     unless_its_driver_knows_owners, take_driver_lock},
     {Convention::tiocexcl, "tiocexcl", "TIOCEXCL", "TIOCEXCL: later opens fail with EBUSY",
      "does not bind CAP_SYS_ADMIN; not set on pseudo-terminals", Phase::opened, true, unless_terminal, take_tiocexcl},
 }};

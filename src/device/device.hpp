@@ -110,6 +110,7 @@ struct Device {
   std::string stable_name;         ///< a by-id link, else by-path, else empty
   std::optional<ScsiAddress> scsi;
   std::string scsi_type;          ///< of an sg or bsg node: peripheral device type in decimal, "5" for an optical drive
+  bool knows_owners = false;      ///< its driver has a struct hf_exclusive (uapi/holdfast_exclusive.h)
   std::vector<Sibling> siblings;  ///< sorted by DeviceId, without the node itself
 };
 

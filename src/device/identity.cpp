@@ -182,6 +182,8 @@ Result<Device> describe(int fd, Node node, std::string_view given, const base::P
     if (device.family == Family::scsi_generic || device.subsystem == "bsg")
       device.scsi_type = reader.attribute(names.scsi, "type");
     device.label = label_of(reader, record, dir);
+    // Of no driver that is known by its subsystem: they are not asked, it would cost each of them a call.
+    if (device.family == Family::other) device.knows_owners = !reader.attribute(dir, "hf_exclusive/abi").empty();
     device.siblings = siblings_of(reader, dir, device.unit, device.family, places);
   }
   device.links = std::move(record.links);

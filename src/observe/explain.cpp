@@ -91,6 +91,7 @@ Step step_of(const Entry& entry, const Subject& subject, const base::Places& pla
     case Convention::flock:
     case Convention::posix:
     case Convention::o_excl:
+    case Convention::driver:
     case Convention::tiocexcl:
       step.reason = open_obstacle(subject.node);
       break;

@@ -4,6 +4,7 @@
 // is the worst answer.
 #include "base/error.hpp"
 #include "base/process.hpp"
+#include "convention/driver_lock.hpp"
 #include "convention/proxy.hpp"
 #include "convention/uucp.hpp"
 #include "observe/kernel_use.hpp"
@@ -152,6 +153,7 @@ class Surveyor {
     if (everything_) table = pending.get();  // says what to look for
     for (const LockLine& lock : table) locked_.insert(lock.inode);
     add_kernel_uses();
+    add_driver_owners();
     const ProcScan scan =
         scan_processes([this](const DeviceId& id, const InodeId& inode) { return wanted(id, inode); }, places_);
     if (pending.valid()) table = pending.get();
@@ -316,6 +318,33 @@ class Surveyor {
       use.kind = UserKind::kernel;
       use.who.command = "kernel";
       add_means(use, kernel.means);
+    }
+  }
+
+  // Devices whose driver knows an owner; /sys/dev/char names them all.
+  void add_driver_owners() {
+    if (everything_ && ::access((places_.sys + "/module/holdfast_exclusive").c_str(), F_OK) == 0) {
+      const std::string numbers = places_.sys + "/dev/char";
+      const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(numbers.c_str())};
+      while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
+        const auto id = device::parse_number("c" + std::string{entry->d_name});
+        if (id &&
+            ::faccessat(::dirfd(directory.get()), (std::string{entry->d_name} + "/hf_exclusive").c_str(), F_OK, 0) == 0)
+          if (auto node = node_of(*id)) add_slot(*node, std::nullopt);
+      }
+    }
+    for (auto& [id, slot] : slots_) {
+      auto owner = convention::driver_owner(slot.node, places_);
+      if (!owner) continue;
+      Use& use = owner->pid > 0 ? slot.use_of(owner->pid, false) : slot.others.emplace_back();
+      if (owner->pid <= 0) {
+        use.kind = owner->command.empty() ? UserKind::unknown : UserKind::kernel;
+        use.who.command = owner->command;
+        use.who.purpose = owner->purpose;
+      }
+      if (!use.who.since) use.who.since = owner->since;
+      if (!use.ours) use.mode = Mode::exclusive;
+      add_means(use, std::string{convention::entry(Convention::driver).means});
     }
   }
 

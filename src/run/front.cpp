@@ -42,6 +42,7 @@ ConventionSet without_what_it_meets(ConventionSet conventions) {
   return conventions.without(Convention::flock)
       .without(Convention::posix)
       .without(Convention::o_excl)
+      .without(Convention::driver)
       .without(Convention::tiocexcl)
       .without(Convention::whole_disk);
 }

@@ -74,6 +74,8 @@ void add_record_hand_overs(Lendings& to, Views marks, const Surroundings& surrou
 void add_file_hand_overs(Lendings& to, Views marks, const Surroundings& surroundings);
 /// open(2) of what O_EXCL or TIOCEXCL closes, and TIOCEXCL itself.
 void add_open_hand_overs(Lendings& to, Views marks, const Surroundings& surroundings);
+/// LOCK of a driver that knows owners.
+void add_driver_hand_overs(Lendings& to, Views marks, const Surroundings& surroundings);
 
 /// A lock that is lent by letting the command's own call go on must not be taken back before that call has been made;
 /// nothing says when it has. A call that was let go runs within microseconds unless the machine is swamped.

@@ -31,6 +31,7 @@ Supervisor::Supervisor(const claiming::Holding& holding, Listener listener, Surr
   add_flock_hand_overs(lendings_, views, surroundings_);
   add_record_hand_overs(lendings_, views, surroundings_);
   add_file_hand_overs(lendings_, views, surroundings_);
+  add_driver_hand_overs(lendings_, views, surroundings_);
 }
 
 void Supervisor::answer_one() {

@@ -95,6 +95,12 @@ TEST(Applicability, optical_drive_has_ddlp_on_all_its_nodes) {
   EXPECT_EQ(applicable(generic), (std::set{proxy, ddlp, flock, posix, o_excl}));
 }
 
+TEST(Applicability, device_whose_driver_knows_owners_has_its_lock) {
+  device::Device device = device_of(Family::other);
+  device.knows_owners = true;
+  EXPECT_EQ(applicable(device), (std::set{proxy, driver}));
+}
+
 TEST(Applicability, device_that_acts_when_opened_has_the_proxy_alone) {
   EXPECT_EQ(applicable(device_of(Family::other)), std::set{proxy});
   EXPECT_EQ(applicable(device_of(Family::tape)), std::set{proxy});

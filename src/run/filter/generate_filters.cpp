@@ -6,6 +6,7 @@
 //
 // Usage: generate_filters OUTPUT
 #include <fcntl.h>
+#include <holdfast_exclusive.h>
 #include <linux/filter.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -125,8 +126,10 @@ void ask_about_locks(Rules& rules) {
       rules.ask_about(name, 1, kWhole, command);
     }
   }
-  for (const unsigned long request : {static_cast<unsigned long>(TIOCEXCL), static_cast<unsigned long>(TIOCNXCL),
-                                      static_cast<unsigned long>(TIOCGEXCL)}) {
+  for (const unsigned long request :
+       {static_cast<unsigned long>(TIOCEXCL), static_cast<unsigned long>(TIOCNXCL),
+        static_cast<unsigned long>(TIOCGEXCL), static_cast<unsigned long>(HF_IOC_LOCK),
+        static_cast<unsigned long>(HF_IOC_TRYLOCK), static_cast<unsigned long>(HF_IOC_LOCK_UNTIL)}) {
     rules.ask_about("ioctl", 1, kWhole, static_cast<std::uint32_t>(request));
   }
 }
