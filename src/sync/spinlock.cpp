@@ -127,7 +127,9 @@ Outcome give_unwatched(Node& node) {
   return order::watched() ? take_watched(node, wait, __builtin_return_address(0)) : take_unwatched(node, wait);
 }
 
-Outcome give(Node& node) { return order::watched() ? give_watched(node) : give_unwatched(node); }
+[[gnu::always_inline]] inline Outcome give(Node& node) {
+  return order::watched() ? give_watched(node) : give_unwatched(node);
+}
 
 [[gnu::always_inline]] inline bool take_clean(Node& node, const Wait& wait) {
   const Outcome outcome = take(node, wait);
@@ -140,9 +142,9 @@ Outcome give(Node& node) { return order::watched() ? give_watched(node) : give_u
 
 }  // namespace
 
-void robust_spinlock::lock() { take_clean(node_, {}); }
+[[gnu::flatten]] void robust_spinlock::lock() { take_clean(node_, {}); }
 bool robust_spinlock::try_lock() { return take_clean(node_, {Wait::How::never}); }
-void robust_spinlock::unlock() {
+[[gnu::flatten]] void robust_spinlock::unlock() {
   const Outcome outcome = give(node_);
   if (outcome != Outcome::clean) [[unlikely]]
     raise(outcome);

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <bit>
 
 namespace holdfast::sync {
@@ -17,6 +18,7 @@ namespace {
 // slots for a writer to look at. A hint: pairs with nothing.
 constinit std::atomic<std::uint64_t> homes{0};
 constinit std::atomic<std::uint32_t> more_homes{64};
+constinit std::array<const char, 64> marks{};  // addresses that stand for homes
 constinit pthread_key_t leaving = 0;
 
 std::uint32_t next_home() {
@@ -27,20 +29,24 @@ std::uint32_t next_home() {
   return more_homes.fetch_add(1, std::memory_order_relaxed);
 }
 
-/// `home`: one more than the number. Whoever uses locks still later in this thread shares a home, which costs time
-/// only.
-void leave(void* home) {
-  const auto number = reinterpret_cast<std::uintptr_t>(home) - 1;
-  if (number < 64) homes.fetch_and(~(std::uint64_t{1} << number), std::memory_order_relaxed);
+/// Whoever uses locks still later in this thread shares a home, which costs time only.
+void leave(void* mark) {
+  homes.fetch_and(~(std::uint64_t{1} << (static_cast<const char*>(mark) - marks.data())), std::memory_order_relaxed);
 }
 
 // The child's thread has another id and an empty list; what its memory says of held locks is about the parent.
 void forget() {
   this_thread = Thread{};
+  ::pthread_setspecific(leaving, nullptr);
   homes.store(0, std::memory_order_relaxed);
 }
 
 bool watch() { return ::pthread_atfork(nullptr, nullptr, forget) == 0 && ::pthread_key_create(&leaving, leave) == 0; }
+
+// Before the library is unloaded: a thread that ended later would find no code there.
+[[gnu::destructor]] void forget_key() {
+  if (homes.load(std::memory_order_relaxed) != 0) ::pthread_key_delete(leaving);
+}
 
 }  // namespace
 
@@ -55,7 +61,7 @@ bool introduce(Thread& thread) {
   thread.head = head;
   thread.home = next_home();
   // No allocation for the first 32 keys of a process: this may be a signal handler.
-  ::pthread_setspecific(leaving, reinterpret_cast<void*>(std::uintptr_t{thread.home} + 1));
+  if (thread.home < marks.size()) ::pthread_setspecific(leaving, &marks[thread.home]);
   thread.tid = static_cast<std::uint32_t>(::syscall(SYS_gettid));
   return true;
 }
