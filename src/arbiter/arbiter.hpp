@@ -177,8 +177,8 @@ class Arbiter {
   [[nodiscard]] Index owner_at(OwnerId id);
   [[nodiscard]] Index new_record(Kind kind, OwnerId owner);
   void free_record(Index at);
-  void list_under_owner(Index record);
-  void unlist_under_owner(Index record);
+  void list_under_owner(Index at);
+  void unlist_under_owner(Index at);
   void add_node(Index record, DeviceKey device, Token token);
   [[nodiscard]] std::uint64_t id_of(Index record) const;
   [[nodiscard]] Index find(std::uint64_t id, Kind kind) const;
@@ -192,37 +192,37 @@ class Arbiter {
   [[nodiscard]] List& queue_of(Index node);
   [[nodiscard]] Key first_key(const Device& device, Line line) const;
   [[nodiscard]] bool is_blocked(const Device& device, const Record& record) const;
-  [[nodiscard]] bool is_grantable(Index record) const;
-  [[nodiscard]] bool overtakes(Index record) const;
-  void enqueue(Index record);
-  void dequeue(Index record);
+  [[nodiscard]] bool is_grantable(Index at) const;
+  [[nodiscard]] bool overtakes(Index at) const;
+  void enqueue(Index at);
+  void dequeue(Index at);
 
   // Decisions.
-  void grant(Index record, Decisions& out);
-  void hold(Index record);
-  void refuse(Index record, Reason reason, Decisions& out);
-  void withdraw(Index record, Withdrawal why, Decisions& out);
-  void end_claim(Index record, End why, Revocation revocation, Decisions& out);
+  void grant(Index at, Decisions& out);
+  void hold(Index at);
+  void refuse(Index at, Reason reason, Decisions& out);
+  void withdraw(Index at, Withdrawal why, Decisions& out);
+  void end_claim(Index at, End why, Revocation revocation, Decisions& out);
   void grant_upgrade(Index upgrade, Decisions& out);
   [[nodiscard]] bool can_upgrade(Index claim) const;
   void let_in(Index record, Decisions& out);
-  [[nodiscard]] bool may_wait(Index record, Patience patience, Decisions& out);
-  void take_out(Index record);
+  [[nodiscard]] bool may_wait(Index at, Patience patience, Decisions& out);
+  void take_out(Index at);
   void touch(Index record, bool phase_ended);
   void settle(Decisions& out);
-  void let_in_shared(Index device, Decisions& out);
-  void settle_device(Index device, Decisions& out);
-  void set_timer(Index record, Time at);
+  void let_in_shared(Index at_device, Decisions& out);
+  void settle_device(Index at_device, Decisions& out);
+  void set_timer(Index record, Time time);
   void begin(Time now, Decisions& out);
   [[nodiscard]] Range list_devices(Index record, Decisions& out) const;
-  [[nodiscard]] Range list_blockers(Index record, Decisions& out) const;
+  [[nodiscard]] Range list_blockers(Index at_record, Decisions& out) const;
   [[nodiscard]] Time after(Duration duration) const;
 
   // deadlock.cpp
-  [[nodiscard]] bool is_in_its_own_way(Index record, Decisions& out, Range& cycle) const;
+  [[nodiscard]] bool is_in_its_own_way(Index at, Decisions& out, Range& cycle) const;
   [[nodiscard]] bool closes_cycle(Index record, Decisions& out, Range& cycle);
-  [[nodiscard]] bool walk_from(Index record);
-  [[nodiscard]] bool reach(Index owner, Index from, Index device, Stands how);
+  [[nodiscard]] bool walk_from(Index at);
+  [[nodiscard]] bool reach(Index at, Index from, Index device, Stands how);
   void list_cycle(Decisions& out, Range& cycle) const;
 
   Rules rules_;

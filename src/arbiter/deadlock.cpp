@@ -32,7 +32,7 @@ bool Arbiter::closes_cycle(Index record, Decisions& out, Range& cycle) {
   owners_[start].walk = walk_;
   owners_[start].parent = kNone;
   reached_.assign(1, start);
-  for (std::size_t i = 0; i < reached_.size(); ++i)
+  for (std::size_t i = 0; i < reached_.size(); ++i)  // NOLINT(modernize-loop-convert): the list grows meanwhile
     for (Index pending = owners_[reached_[i]].pending.first; pending != kNone; pending = records_[pending].next)
       if (walk_from(pending)) {
         list_cycle(out, cycle);

@@ -33,7 +33,6 @@ struct Clock {
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<Clock>;
-  static constexpr bool is_steady = true;
 };
 using Time = Clock::time_point;
 using Duration = Clock::duration;
