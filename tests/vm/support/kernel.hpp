@@ -70,11 +70,10 @@ class MemoryLimit {
 /// fail, and `after` after each. Returns how many failed; -1 where the kernel cannot (no fault injection).
 int with_each_failure(const std::function<void()>& call, const std::function<void()>& after);
 
-/// Asks kmemleak: its report of what was allocated since `forget_leaks` and nobody points to. "" where it is not built
-/// in.
-void forget_leaks();
-[[nodiscard]] std::string leaks();
+/// Whether the kernel has kmemleak.
 [[nodiscard]] bool looks_for_leaks();
+/// Its report of what the modules' tests made the kernel allocate and nobody points to. Takes minutes.
+[[nodiscard]] std::string leaks();
 
 /// HOLDFAST_SOAK_SECONDS, or 5 s.
 [[nodiscard]] std::chrono::milliseconds soak_time();
