@@ -28,6 +28,11 @@ class Kernel:
     image: pathlib.Path
     modules: pathlib.Path  # the folder that holds `release`
 
+    def words(self):
+        """What it wants on its command line: the file `words` beside its image."""
+        file = self.image.parent / "words"
+        return file.read_text().split() if file.exists() else []
+
 
 def find(name):
     """The newest kernel of the series `name` ("6.1"), or the image at a path (then its modules stand beside it)."""
