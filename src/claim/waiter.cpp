@@ -2,8 +2,8 @@
 // waiter.cpp - see the header.
 #include "claim/waiter.hpp"
 
-#include "convention/holder.hpp"
 #include "convention/driver_lock.hpp"
+#include "convention/holder.hpp"
 #include "convention/uucp.hpp"
 
 #include <fcntl.h>

@@ -10,8 +10,8 @@
 // until switch_on() or HOLDFAST_ORDER=on in the environment, 2 has it on unless HOLDFAST_ORDER=off.
 //
 // Locks that were made without a class are not looked at. None is guessed: a member's constructor does not know whose
-// member it is, and the place where a lock is first taken would make one class of all that one function takes, and false
-// reports of it.
+// member it is, and the place where a lock is first taken would make one class of all that one function takes, and
+// false reports of it.
 //
 // Limits: kMostClasses classes in a graph, kMostHeld locks held by a thread at a time, 8192 orders with a stack (more
 // are kept without), 256 modules with a name. At each it says so once, and then leaves alone what it has no room for.

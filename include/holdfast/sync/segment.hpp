@@ -20,7 +20,7 @@ namespace holdfast::sync {
 /// locks.
 struct SegmentHeader {
   static constexpr std::uint64_t kMagic = 0x31434e5953464800;  // "\0HFSYNC1", little-endian
-  static constexpr std::uint32_t kVersion = 2;  // 1: process_mutex had no class
+  static constexpr std::uint32_t kVersion = 2;                 // 1: process_mutex had no class
 
   std::uint64_t magic;
   std::uint32_t version;
