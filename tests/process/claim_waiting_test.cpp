@@ -250,7 +250,9 @@ double busiest(const std::string& device, int count) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr double kMostPercent = 0.5;  // checking every access has its own price
 #else
-constexpr double kMostPercent = 0.1;
+// At rest 0.02 to 0.06, which is the goal of 0.1; beside other work the same looks take twice as long. Whoever looks
+// without sleeping, or ten times as often as he should, is far above.
+constexpr double kMostPercent = 0.3;
 #endif
 
 void expect_idle(const std::string& device, int count) {
