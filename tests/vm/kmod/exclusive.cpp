@@ -4,6 +4,7 @@
 #include "vm/kmod/checksum_device.hpp"
 #include "vm/support/module.hpp"
 
+#include "interop/support/program.hpp"
 #include "process/support/child.hpp"
 
 #include <gmock/gmock.h>
@@ -40,6 +41,11 @@ using testing_support::kPatience;
 using testing_support::Peer;
 
 std::string word(int error) { return error == 0 ? "ok" : ::strerrorname_np(error); }
+
+// exec has no event of its own.
+bool owner_becomes(const Checksum& device, const std::string& command) {
+  return interop::eventually([&] { return device.owner().name == command; }, {}, {}, kPatience);
+}
 
 class Exclusive : public testing::Test {
  protected:
@@ -450,7 +456,7 @@ TEST_P(Exec, keeps_the_owner) {
   });
   const Checksum device;
   changed->tell("exec");
-  while (device.owner().name != std::string{"kmod_poke"} && device.owner().state != HF_EXCLUSIVE_FREE) ::usleep(1000);
+  ASSERT_TRUE(owner_becomes(device, "kmod_poke"));
   EXPECT_EQ(device.owner().pid, changed->pid());
   EXPECT_EQ(device.try_lock(), EAGAIN);
   changed->signal(SIGUSR1);  // it processes and unlocks, and its status says how
@@ -466,7 +472,7 @@ TEST_F(Exclusive, an_exec_with_close_on_exec_and_a_death_frees_it) {
   const auto changed = owner_that([](Peer&, Checksum&) { ::execl("/bin/sleep", "sleep", "1000", nullptr); });
   const Checksum device;
   changed->tell("exec");
-  while (device.owner().name != std::string{"sleep"}) ::usleep(1000);
+  ASSERT_TRUE(owner_becomes(device, "sleep"));
   EXPECT_EQ(device.try_lock(), EAGAIN);
   changed->kill();
   EXPECT_EQ(device.try_lock(), 0);
