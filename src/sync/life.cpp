@@ -84,8 +84,10 @@ std::uint32_t show(Thread& thread) {
     std::uint32_t seen = shown.word.load(std::memory_order_relaxed);
     if (words::owner(seen) != 0) continue;
     pend(thread, shown);
-    // Relaxed: who watches compares it, and reads nothing else.
-    const bool got = shown.word.compare_exchange_strong(seen, thread.tid | words::kWaiters, std::memory_order_relaxed);
+    // Acquire: our links come after the kernel's last look at those of the thread that had it before. Who watches
+    // compares it, and reads nothing else.
+    const bool got = shown.word.compare_exchange_strong(seen, thread.tid | words::kWaiters, std::memory_order_acquire,
+                                                        std::memory_order_relaxed);
     if (got) enqueue(thread, shown);
     unpend(thread);
     if (got) return static_cast<std::uint32_t>(ours_at) + 1;

@@ -6,6 +6,10 @@
 
 namespace holdfast::sync {
 
+// The kernel unlinks what a dead thread held, and gives it free with the word (kernel/futex/core.c:
+// handle_futex_death, a full barrier). ThreadSanitizer sees no kernel: to it the next holder's stores are a race.
+#define HF_AFTER_THE_KERNEL [[gnu::no_sanitize("thread")]]
+
 namespace list {
 // An entry is the address of a node's `next`; `previous` lies in the 8 bytes before, also in the C library's nodes and
 // in front of its list head (glibc sysdeps/nptl: __pthread_list_t, struct pthread robust_prev). Bit 0 of a link marks a
@@ -17,7 +21,7 @@ inline void** next_at(void* entry) {
 inline void** previous_at(void* entry) { return next_at(entry) - 1; }
 inline void* entry_of(Node& node) { return static_cast<void*>(&node.next); }
 
-inline void store(void* volatile* where, void* what) { *where = what; }
+HF_AFTER_THE_KERNEL inline void store(void* volatile* where, void* what) { *where = what; }
 }  // namespace list
 
 inline void pend_at(Thread& thread, void* entry) {
@@ -32,7 +36,7 @@ inline void unpend(Thread& thread) {
   list::store(reinterpret_cast<void* volatile*>(&thread.head->list_op_pending), nullptr);
 }
 
-inline void enqueue(Thread& thread, Node& node) {
+HF_AFTER_THE_KERNEL inline void enqueue(Thread& thread, Node& node) {
   void* const first = thread.head->list.next;
   *list::previous_at(first) = list::entry_of(node);
   // Not in one wide store: a node may lie across two cache lines, and the loads in dequeue then wait for it.
@@ -43,7 +47,7 @@ inline void enqueue(Thread& thread, Node& node) {
   in_order();
 }
 
-inline void dequeue(Node& node) {
+HF_AFTER_THE_KERNEL inline void dequeue(Node& node) {
   *list::previous_at(node.next) = node.previous;
   *list::next_at(node.previous) = node.next;
   in_order();
@@ -71,3 +75,5 @@ inline Node* held_within(const Thread& thread, const void* first, std::size_t by
 }
 
 }  // namespace holdfast::sync
+
+#undef HF_AFTER_THE_KERNEL

@@ -5,6 +5,7 @@
 #include <holdfast/sync/termination.hpp>
 
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "process/sync_support.hpp"
@@ -64,6 +65,26 @@ TEST(ProcessMutexThread, threads_of_one_process_exclude_each_other) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(value, 20000);
+}
+
+// That the thread before ended only the kernel says; nothing here orders the two threads.
+TEST(ProcessMutexThread, takes_the_place_of_a_thread_that_ended) {
+  process_mutex lock;
+  std::atomic<pid_t> locker{0};
+  std::thread first([&] {
+    locker.store(::gettid(), std::memory_order_relaxed);
+    EXPECT_EQ(lock.lock_checked(), Acquired::clean);
+    EXPECT_TRUE(lock.unlock_checked());
+  });
+  EXPECT_TRUE(comes_true([&] { return locker.load(std::memory_order_relaxed) != 0; }));
+  const std::string task = "/proc/self/task/" + std::to_string(locker.load(std::memory_order_relaxed));
+  EXPECT_TRUE(comes_true([&] { return ::access(task.c_str(), F_OK) != 0; }));
+  std::thread second([&] {
+    EXPECT_EQ(lock.lock_checked(), Acquired::clean);
+    EXPECT_TRUE(lock.unlock_checked());
+  });
+  first.join();
+  second.join();
 }
 
 TEST(ProcessMutex, a_child_does_not_hold_it_and_may_not_unlock_it) {
