@@ -34,6 +34,9 @@ enum class errc : int {
   ambiguous,         ///< the names of one drive could not be told apart, or one of them is missing (DDLP)
   no_resources,      ///< out of descriptors, memory, or space in the lock directory
   system_fault,      ///< a system call failed in a way that is neither the caller's nor the holder's doing
+  deadlock,          ///< broker only: the wait would close a cycle of owners, which the message names
+  revoked,           ///< broker only: an administrator took the device back
+  lapsed,            ///< broker only: the claim's time is over
 };
 
 [[nodiscard]] HF_API const std::error_category& error_category() noexcept;

@@ -9,6 +9,8 @@
  *   ENOENT     no such device                               ENODEV     not a device
  *   ENXIO      the device is gone                           EPERM      the claim is not held by this process
  *   EINVAL     an argument that can never work              ENOTUNIQ   the names of one drive cannot be told apart
+ *   EDEADLK    the wait would never end (broker)            ECANCELED  taken back by an administrator (broker)
+ *   ETIME      the claim's time is over (broker)
  *   EMFILE, ENFILE, ENOMEM, ENOSPC and others: as the failing system call said.
  *
  * Thread rules: hf_claim_*() on different claims are independent, on one claim they are serialised inside, but for

@@ -42,6 +42,12 @@ class Category final : public std::error_category {
         return "out of resources";
       case errc::system_fault:
         return "a system call failed";
+      case errc::deadlock:
+        return "the wait would never end";
+      case errc::revoked:
+        return "taken back by an administrator";
+      case errc::lapsed:
+        return "the claim's time is over";
     }
     return "unknown";
   }

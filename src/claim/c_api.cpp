@@ -46,6 +46,12 @@ int errno_of(const Error& error) {
       return error.errnum != 0 ? error.errnum : ENOMEM;
     case errc::system_fault:
       return error.errnum != 0 ? error.errnum : EIO;
+    case errc::deadlock:
+      return EDEADLK;
+    case errc::revoked:
+      return ECANCELED;
+    case errc::lapsed:
+      return ETIME;
   }
   return EIO;
 }

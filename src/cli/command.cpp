@@ -38,6 +38,9 @@ int exit_status(const Error& error, int refused_status) {
   switch (static_cast<errc>(error.code.value())) {
     case errc::refused:
     case errc::timed_out:
+    case errc::deadlock:
+    case errc::revoked:
+    case errc::lapsed:
       return refused_status;
     case errc::no_such_device:
     case errc::not_a_device:

@@ -172,6 +172,7 @@ void fields(A& a, typename A::template Ref<DeviceName> m) {
   a.choice(m.kind, NodeKind::block);
   a.number(m.major);
   a.number(m.minor);
+  a.number(m.devpts);
 }
 const auto kDevice = [](auto& a, auto& m) { fields(a, m); };
 
@@ -196,6 +197,33 @@ void fields(A& a, typename A::template Ref<Holder> m) {
 }
 const auto kHolder = [](auto& a, auto& m) { fields(a, m); };
 
+// How many descriptors ride along.
+std::size_t count(const Marks& marks) {
+  std::size_t all = 0;
+  for (const ClaimedNode& node : marks.nodes) all += node.open == NodeOpen::closed ? 0 : 1;
+  for (const ClaimedMark& mark : marks.marks) all += mark.descriptors;
+  return all;
+}
+
+template <class A>
+void fields(A& a, typename A::template Ref<Marks> m) {
+  a.list(m.nodes, kMostListed, [](auto& archive, auto& each) {
+    fields(archive, each.device);
+    archive.choice(each.open, NodeOpen::writable);
+  });
+  const std::size_t nodes = m.nodes.size();
+  a.list(m.marks, kMostListed, [&](auto& archive, auto& each) {
+    archive.number(each.node);
+    archive.fail_unless(each.node < nodes);
+    archive.choice(each.convention, static_cast<Convention>(kConventionCount - 1));
+    archive.choice(each.state, MarkState::not_available);
+    archive.text(each.detail, kMostText);
+    archive.list(each.files, kMostListed, [](auto& inner, auto& file) { inner.text(file, kMostPath); });
+    archive.number(each.descriptors);
+  });
+  a.fail_unless(count(m) <= kMostDescriptors);
+}
+
 // --- From the client -------------------------------------------------------------------------------------------------
 
 template <class A>
@@ -217,8 +245,7 @@ void fields(A& a, typename A::template Ref<Claim> m) {
   a.choice(m.priority, Priority::urgent);
   a.maybe(m.lease, kDuration);
   a.maybe(m.place, kId);
-  a.number(m.owner);
-  a.fail_unless(m.owner >= 0);
+  a.choice(m.owner, OwnerGiven::by_pidfd);
   a.text(m.purpose, kMostPurpose);
 }
 template <class A>
@@ -247,8 +274,7 @@ template <class A>
 void fields(A& a, typename A::template Ref<Resume> m) {
   id(a, m.claim);
   id(a, m.epoch);
-  a.number(m.descriptors);
-  a.fail_unless(m.descriptors <= kMostDescriptors);
+  fields(a, m.marks);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<Watch> m) {
@@ -290,12 +316,7 @@ void fields(A& a, typename A::template Ref<Granted> m) {
     fields(archive, each.device);
     id(archive, each.token);
   });
-  const std::size_t devices = m.devices.size();
-  a.list(m.descriptors, kMostDescriptors, [&](auto& archive, auto& each) {
-    archive.number(each.device);
-    archive.fail_unless(each.device < devices);
-    archive.choice(each.convention, static_cast<Convention>(kConventionCount - 1));
-  });
+  fields(a, m.marks);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<Queued> m) {
@@ -306,7 +327,7 @@ void fields(A& a, typename A::template Ref<Queued> m) {
 template <class A>
 void fields(A& a, typename A::template Ref<Refused> m) {
   a.fail_unless(kReads<A> || m.code >= errc::refused);
-  a.choice(m.code, errc::system_fault);
+  a.choice(m.code, errc::lapsed);
   a.fail_unless(m.code >= errc::refused);
   a.number(m.errnum);
   a.text(m.message, kMostText);
@@ -319,6 +340,10 @@ template <class A>
 void fields(A& a, typename A::template Ref<Renewed> m) {
   id(a, m.claim);
   duration(a, m.lapses_in);
+}
+template <class A>
+void fields(A& a, typename A::template Ref<NotMine> m) {
+  a.text(m.reason, kMostText);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<RevokeNotice> m) {
@@ -353,6 +378,7 @@ void fields(A& a, typename A::template Ref<StatusAnswer> m) {
       inner.choice(waiter.mode, Mode::shared);
       inner.choice(waiter.priority, Priority::urgent);
     });
+    archive.number(each.waiting);
   });
   a.choice(m.more, More::follows);
 }
@@ -374,8 +400,8 @@ constexpr std::uint16_t side_bit() {
 
 template <class Body>
 std::size_t descriptors_of(const Body& body) {
-  if constexpr (std::is_same_v<Body, Granted>) return body.descriptors.size();
-  if constexpr (std::is_same_v<Body, Resume>) return body.descriptors;
+  if constexpr (std::is_same_v<Body, Granted> || std::is_same_v<Body, Resume>) return count(body.marks);
+  if constexpr (std::is_same_v<Body, Claim>) return body.owner == OwnerGiven::by_pidfd ? 1 : 0;
   return 0;
 }
 

@@ -28,14 +28,20 @@ enum class Token : std::uint64_t {};
 /// A place in the queue, to come back to after the broker was started anew.
 enum class Place : std::uint64_t {};
 
+enum class MarkState : std::uint8_t { taken, not_available };
+
 enum class NodeKind : std::uint8_t { character, block };
-/// A device as the sender sees it: the broker believes the number, looked at through the path by itself.
+/// A device as the sender sees it. The number says which; the path is for messages alone.
 struct DeviceName {
   std::string path;
   NodeKind kind = NodeKind::character;
   std::uint32_t major = 0;
   std::uint32_t minor = 0;
+  std::uint64_t devpts = 0;  ///< of a pseudo-terminal: st_dev of its file system, which tells instances apart
 };
+
+/// Whether the process that speaks shall own the claim, or the one whose pidfd rides with the message.
+enum class OwnerGiven : std::uint8_t { speaker, by_pidfd };
 
 /// Whether the request waits, and how long; nothing: for ever.
 struct Patience {
@@ -67,7 +73,7 @@ struct Claim {
   Priority priority = Priority::normal;
   std::optional<Duration> lease;
   std::optional<Place> place;
-  std::int32_t owner = 0;  ///< the process that shall own the claim; 0: the one that speaks
+  OwnerGiven owner = OwnerGiven::speaker;
   std::string purpose;
 };
 /// Takes back a Claim or an Upgrade that waits, by the number of its message.
@@ -88,11 +94,33 @@ struct Renew {
   ClaimId claim{};
   Duration lease{};
 };
+/// A node whose open description rides along, or that is not open.
+enum class NodeOpen : std::uint8_t { closed, read_only, writable };
+struct ClaimedNode {
+  DeviceName device;
+  NodeOpen open = NodeOpen::closed;
+};
+/// One convention on one node of a claim, taken or not available.
+struct ClaimedMark {
+  std::uint16_t node = 0;  ///< index into the nodes
+  Convention convention = Convention::proxy;
+  MarkState state = MarkState::taken;
+  std::string detail;              ///< the reason when not available
+  std::vector<std::string> files;  ///< its lock files
+  std::uint8_t descriptors = 0;    ///< how many that ride along are its own
+};
+/// A claim's marks, as one process hands them to another. The descriptors of SCM_RIGHTS are those of the open nodes, in
+/// their order, then those of the marks.
+struct Marks {
+  std::vector<ClaimedNode> nodes;
+  std::vector<ClaimedMark> marks;
+};
+
 /// A claim from before the broker was started anew, with its descriptors as in Granted.
 struct Resume {
   ClaimId claim{};
   Epoch epoch{};
-  std::uint8_t descriptors = 0;
+  Marks marks;
 };
 
 enum class EventKind : std::uint8_t {
@@ -140,19 +168,14 @@ struct GrantedDevice {
   DeviceName device;
   Token token{};
 };
-/// What a descriptor that rides with Granted is: of which device, for which convention.
-struct Descriptor {
-  std::uint16_t device = 0;  ///< index into Granted::devices
-  Convention convention = Convention::proxy;
-};
-/// The answer to Claim, Upgrade (no descriptors) and Resume.
+/// The answer to Claim, and, with all marks anew, to Downgrade, Upgrade and Resume.
 struct Granted {
   ClaimId claim{};
   Mode mode = Mode::exclusive;
   Enforcement enforcement = Enforcement::advisory;
   std::optional<Duration> lapses_in;
   std::vector<GrantedDevice> devices;
-  std::vector<Descriptor> descriptors;  ///< those of SCM_RIGHTS, in this order
+  Marks marks;
 };
 /// The first answer to a Claim that waits.
 struct Queued {
@@ -167,11 +190,15 @@ struct Refused {
   std::string device;
   std::optional<Holder> holder;
 };
-/// The answer to Cancel, Release, Downgrade, Watch and Kick.
+/// The answer to Cancel, Release, Watch and Kick.
 struct Done {};
 struct Renewed {
   ClaimId claim{};
   Duration lapses_in{};
+};
+/// The answer to a Claim of what the broker cannot see or may not touch: the client takes it by itself.
+struct NotMine {
+  std::string reason;
 };
 
 enum class Ending : std::uint8_t { asked_to_leave, lapses_soon, lapsed, revoked, device_gone };
@@ -205,7 +232,8 @@ struct DeviceStatus {
   Enforcement enforcement = Enforcement::advisory;
   std::optional<Duration> lapses_in;
   std::vector<Holder> holders;
-  std::vector<Waiter> waiters;
+  std::vector<Waiter> waiters;  ///< the first of them
+  std::uint32_t waiting = 0;    ///< all of them
 };
 /// Whether more messages of one answer follow.
 enum class More : std::uint8_t { last, follows };
@@ -221,7 +249,7 @@ struct HistoryAnswer {
 /// The order is part of the protocol: new ones are added at the end of their side.
 using FromClient = std::variant<Hello, Claim, Cancel, Release, Downgrade, Upgrade, Renew, Resume, Watch, StatusQuery,
                                 Kick, HistoryQuery>;
-using FromBroker =
-    std::variant<Welcome, Granted, Queued, Refused, Done, Renewed, RevokeNotice, Event, StatusAnswer, HistoryAnswer>;
+using FromBroker = std::variant<Welcome, Granted, Queued, Refused, Done, Renewed, RevokeNotice, Event, StatusAnswer,
+                                HistoryAnswer, NotMine>;
 
 }  // namespace holdfast::wire

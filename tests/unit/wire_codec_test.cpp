@@ -167,15 +167,23 @@ TEST(WireCodec, descriptors_must_be_as_many_as_the_message_says) {
   const Packet release = packed(FromClient{Release{ClaimId{1}}});
   EXPECT_EQ(fault_of(release, 1), Fault::wrong_descriptors);
   EXPECT_EQ(fault_of(changed(release, 3, 1), 1), Fault::wrong_descriptors);
-  const Packet resume = packed(FromClient{Resume{ClaimId{1}, Epoch{1}, 2}});
+  const Packet resume = packed(FromClient{Resume{ClaimId{1}, Epoch{1}, some_marks()}});
   EXPECT_EQ(fault_of(resume, 0), Fault::wrong_descriptors);
   EXPECT_TRUE(decode_from_client(resume, 2).has_value());
 }
 
-TEST(WireCodec, a_descriptor_of_no_device_is_malformed) {
+TEST(WireCodec, a_pidfd_rides_with_a_claim_for_another_process) {
+  Claim claim;
+  claim.owner = OwnerGiven::by_pidfd;
+  const Packet packet = packed(FromClient{claim});
+  EXPECT_TRUE(decode_from_client(packet, 1).has_value());
+  EXPECT_EQ(fault_of(packet, 0), Fault::wrong_descriptors);
+}
+
+TEST(WireCodec, a_mark_of_no_node_is_malformed) {
   Granted granted;
-  granted.devices = {{a_device(), Token{1}}};
-  granted.descriptors = {{1, Convention::flock}};
+  granted.marks = some_marks();
+  granted.marks.marks.back().node = 2;
   Packet packet;
   EXPECT_EQ(encode(1, FromBroker{granted}, packet).error(), Fault::too_large);
 }

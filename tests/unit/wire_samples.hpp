@@ -8,7 +8,9 @@
 
 namespace holdfast::wire {
 
-inline DeviceName a_device(std::string path = "/dev/ttyUSB0") { return {std::move(path), NodeKind::character, 188, 7}; }
+inline DeviceName a_device(std::string path = "/dev/ttyUSB0") {
+  return {std::move(path), NodeKind::character, 188, 7, 24};
+}
 
 inline Holder a_holder() {
   Holder holder;
@@ -22,10 +24,17 @@ inline Holder a_holder() {
   return holder;
 }
 
+inline Marks some_marks() {
+  return {{{a_device(), NodeOpen::writable}, {a_device("/dev/sr0"), NodeOpen::closed}},
+          {{0, Convention::uucp, MarkState::taken, {}, {"/run/lock/LCK..ttyUSB0"}, 0},
+           {1, Convention::proxy, MarkState::taken, {}, {"/run/lock/holdfast-b11:0"}, 1},
+           {1, Convention::o_excl, MarkState::not_available, "no medium", {}, 0}}};
+}
+
 inline std::vector<FromClient> client_samples() {
   using namespace std::chrono_literals;
   Claim claim;
-  claim.devices = {a_device(), {"/dev/sr0", NodeKind::block, 11, 0}};
+  claim.devices = {a_device(), {"/dev/sr0", NodeKind::block, 11, 0, 0}};
   claim.mode = Mode::shared;
   claim.owner_scope = OwnerScope::tree;
   claim.cover = Cover::unit;
@@ -36,7 +45,7 @@ inline std::vector<FromClient> client_samples() {
   claim.priority = Priority::urgent;
   claim.lease = 2h;
   claim.place = Place{77};
-  claim.owner = 4121;
+  claim.owner = OwnerGiven::by_pidfd;
   claim.purpose = "flash the board";
   return {Hello{1, 3, "holdfast"},
           Hello{},
@@ -47,7 +56,8 @@ inline std::vector<FromClient> client_samples() {
           Downgrade{ClaimId{3}},
           Upgrade{ClaimId{3}, {true, std::nullopt}},
           Renew{ClaimId{3}, 10min},
-          Resume{ClaimId{3}, Epoch{99}, 2},
+          Resume{ClaimId{3}, Epoch{99}, some_marks()},
+          Resume{},
           Watch{{a_device()}, 1U << static_cast<unsigned>(EventKind::denied)},
           Watch{},
           StatusQuery{{a_device()}},
@@ -66,7 +76,8 @@ inline std::vector<FromBroker> broker_samples() {
                             Enforcement::guarded,
                             5s,
                             {a_holder(), Holder{}},
-                            {Waiter{a_holder(), Mode::shared, Priority::high}}};
+                            {Waiter{a_holder(), Mode::shared, Priority::high}},
+                            1};
   return {Welcome{1, Epoch{99}},
           Welcome{},
           Granted{ClaimId{3},
@@ -74,7 +85,7 @@ inline std::vector<FromBroker> broker_samples() {
                   Enforcement::native,
                   2h,
                   {{a_device(), Token{12}}, {a_device("/dev/sr0"), Token{1}}},
-                  {{0, Convention::flock}, {1, Convention::tiocexcl}}},
+                  some_marks()},
           Granted{},
           Queued{Place{7}, 3, 10s},
           Queued{},
@@ -88,7 +99,9 @@ inline std::vector<FromBroker> broker_samples() {
           StatusAnswer{{status, DeviceStatus{}}, More::follows},
           StatusAnswer{},
           HistoryAnswer{{event, event}, More::follows},
-          HistoryAnswer{}};
+          HistoryAnswer{},
+          NotMine{"another devpts"},
+          NotMine{}};
 }
 
 }  // namespace holdfast::wire
