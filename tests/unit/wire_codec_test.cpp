@@ -71,7 +71,7 @@ TEST(WireCodec, every_message_comes_out_as_it_went_in) {
 
 TEST(WireCodec, the_fields_of_a_claim_are_each_in_their_place) {
   const Packet packet = packed(client_samples()[2]);
-  const auto out = decode_from_client(packet, 0);
+  const auto out = decode_from_client(packet, 1);
   ASSERT_TRUE(out.has_value());
   const Claim& claim = std::get<Claim>(out->body);
   ASSERT_EQ(claim.devices.size(), 2U);
@@ -90,7 +90,7 @@ TEST(WireCodec, the_fields_of_a_claim_are_each_in_their_place) {
   EXPECT_EQ(claim.priority, Priority::urgent);
   EXPECT_EQ(claim.lease, 2h);
   EXPECT_EQ(claim.place, Place{77});
-  EXPECT_EQ(claim.owner, 4121);
+  EXPECT_EQ(claim.owner, OwnerGiven::by_pidfd);
   EXPECT_EQ(claim.purpose, "flash the board");
 }
 
