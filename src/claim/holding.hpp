@@ -77,6 +77,19 @@ class Holding {
   Mode mode_ = Mode::exclusive;
 };
 
+/// Where an attempt met somebody, or what it could not do.
+struct Obstruction {
+  convention::Obstacle obstacle;
+  Convention convention = Convention::proxy;
+  device::Node node;  ///< of a busy obstacle
+};
+
+/// One attempt at devices that were identified before: everything or nothing, without waiting and without asking who
+/// may open them. \returns also gone, when one of them is not there any more
+[[nodiscard]] std::expected<Holding, Obstruction> attempt(std::span<const device::Device> devices,
+                                                          const Options& options, base::ProcessId owner,
+                                                          const base::Places& places = {});
+
 /// Takes everything for `devices` or nothing, waiting as `options.wait` says.
 /// \param owner  whose pid the lock files carry; it must live at least as long as the claim
 [[nodiscard]] Result<Holding> take(std::span<const std::string> devices, const Options& options, base::ProcessId owner,

@@ -44,6 +44,12 @@ class Taking {
     return {};
   }
 
+  void use(std::span<const Device> devices) {
+    for (const Device& device : devices)
+      if (std::ranges::none_of(devices_, [&](const Device& one) { return one.node.id == device.node.id; }))
+        devices_.push_back(device);
+  }
+
   // One attempt. On refusal nothing is held.
   std::expected<Holding, Obstacle> attempt() {
     Holding holding;
@@ -245,6 +251,17 @@ Result<Holding> take_or_wait(Taking& taking, const Options& options) {
 }
 
 }  // namespace
+
+std::expected<Holding, Obstruction> attempt(std::span<const Device> devices, const Options& options,
+                                            base::ProcessId owner, const base::Places& places) {
+  Taking taking{options, Terms{options.mode, owner, options.purpose, places}};
+  taking.use(devices);
+  if (auto there = taking.still_there(); !there)
+    return std::unexpected(Obstruction{convention::faulted(std::move(there.error())), {}, {}});
+  auto holding = taking.attempt();
+  if (holding) return std::move(*holding);
+  return std::unexpected(Obstruction{std::move(holding.error()), taking.blocked_by(), taking.blocked_node()});
+}
 
 Result<Holding> take(std::span<const std::string> devices, const Options& options, base::ProcessId owner,
                      const base::Places& places) {

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// interfaces.hpp - what the desk asks of the world, so that a test can be the world. Nothing here waits: what cannot be
+// said at once is said later, by calling the desk.
+#pragma once
+
+#include "arbiter/values.hpp"
+#include "base/unique_fd.hpp"
+#include "broker/peer.hpp"
+#include "claim/holding.hpp"
+#include "device/device.hpp"
+#include "wire/message.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace holdfast::broker {
+
+/// The broker's number for a connection. Never used twice.
+enum class ConnectionId : std::uint64_t { none = 0 };
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  [[nodiscard]] virtual arbiter::Time now() const = 0;  ///< CLOCK_MONOTONIC
+  [[nodiscard]] virtual wire::WallTime wall() const = 0;
+};
+
+/// Messages out. A connection that is gone swallows them.
+class Post {
+ public:
+  virtual ~Post() = default;
+  /// Sent at once or queued; the descriptors are duplicated as far as they have to outlive the call. False when it
+  /// cannot be delivered any more: the connection is gone or was dropped for reading too slowly.
+  virtual bool send(ConnectionId to, std::uint32_t number, const wire::FromBroker& message,
+                    std::span<const int> descriptors) = 0;
+  bool send(ConnectionId to, std::uint32_t number, const wire::FromBroker& message) {
+    return send(to, number, message, {});
+  }
+  /// How many bytes wait for it to read: who sends much looks here first.
+  [[nodiscard]] virtual std::size_t queued_bytes(ConnectionId to) const = 0;
+};
+
+/// Who is a device, by number. Opens nothing.
+class Devices {
+ public:
+  virtual ~Devices() = default;
+  /// \returns no_such_device for what this broker cannot see (another devpts instance, a number without a node here)
+  [[nodiscard]] virtual Result<std::shared_ptr<const device::Device>> find(const wire::DeviceName& name) = 0;
+};
+
+/// Who may claim (Permission answers).
+class Gate {
+ public:
+  virtual ~Gate() = default;
+  /// Whether `peer` could open the device's node itself, for reading or for writing.
+  /// \returns not_permitted, with the way out in the message
+  [[nodiscard]] virtual Result<> may_claim(const device::Device& device, const Peer& peer) = 0;
+};
+
+/// A claim, as the journal keeps it and hooks hear of it.
+struct ClaimRecord {
+  struct Device {
+    device::DeviceId id;
+    std::string path;
+    arbiter::Token token{};
+    bool named = false;  ///< asked for by name; the others are covered
+  };
+  wire::ClaimId id{};
+  base::ProcessId owner;
+  uid_t uid = 0;
+  Mode mode = Mode::exclusive;
+  std::optional<arbiter::Time> until;  ///< CLOCK_MONOTONIC
+  wire::WallTime since{};
+  std::vector<Device> devices;
+  std::vector<std::string> lock_files;  ///< what outlives a process
+  std::string purpose;
+};
+
+/// What a broker that is started anew must know (Journal and the descriptor store keep it).
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  /// Before the client is told. Again with the same id when its mode, tokens or end changed. `holding` is what keeps
+  /// its locks; valid during the call.
+  virtual void granted(const ClaimRecord& claim, const claiming::Holding& holding) = 0;
+  virtual void ended(wire::ClaimId claim) = 0;
+};
+
+/// What happened, to those who watch and into the history (Chronicle tells).
+class Events {
+ public:
+  virtual ~Events() = default;
+  virtual void happened(const wire::Event& event) = 0;
+};
+
+/// Programs of the administrator, before a grant and after the end.
+class Hooks {
+ public:
+  virtual ~Hooks() = default;
+  /// The answer, or nothing: then Desk::hooks_ran() is called with it.
+  virtual std::optional<Result<>> before_grant(const ClaimRecord& claim) = 0;
+  virtual void after_end(const ClaimRecord& claim, arbiter::End why) = 0;
+  /// The answer to before_grant() is not wanted any more.
+  virtual void forget(wire::ClaimId claim) = 0;
+};
+
+/// What stands in an elected claim's way without the arbiter knowing: looked at until it may have gone.
+class Strangers {
+ public:
+  virtual ~Strangers() = default;
+  /// Desk::try_again() is called when it is worth trying again, once.
+  virtual void watch(wire::ClaimId claim, const claiming::Obstruction& obstruction) = 0;
+  virtual void forget(wire::ClaimId claim) = 0;
+};
+
+/// Tells of deaths by Desk::owner_died().
+class Deaths {
+ public:
+  virtual ~Deaths() = default;
+  virtual void watch(arbiter::OwnerId owner, base::UniqueFd pidfd) = 0;
+  virtual void forget(arbiter::OwnerId owner) = 0;
+};
+
+/// What is to be done to a claim's marks.
+struct Taking {
+  std::vector<std::shared_ptr<const device::Device>> devices;
+  Options options;
+  base::ProcessId owner;
+  std::shared_ptr<const Peer> speaker;  ///< with whose rights the nodes are opened
+};
+/// Takes marks and gives them back. Each answers at once, or nothing and calls the desk later.
+class Hands {
+ public:
+  using Taken = std::expected<claiming::Holding, claiming::Obstruction>;
+  struct Changed {
+    claiming::Holding holding;
+    Result<> result;
+  };
+  virtual ~Hands() = default;
+  virtual std::optional<Taken> take(wire::ClaimId claim, const Taking& taking) = 0;  ///< Desk::taken()
+  virtual std::optional<Changed> change(wire::ClaimId claim, claiming::Holding holding, Mode mode) = 0;  ///< changed()
+  /// True when it was given back at once, else Desk::given_back().
+  virtual bool give_back(wire::ClaimId claim, claiming::Holding holding) = 0;
+};
+
+}  // namespace holdfast::broker
