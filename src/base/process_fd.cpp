@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <vector>
 
@@ -29,6 +30,26 @@ class OpenList {
     const int fd = ::open(path, flags | O_CLOEXEC);
     if (fd >= 0) listed_.push_back(fd);
     return fd;
+  }
+
+  ssize_t receive(int socket, msghdr& header, std::vector<int>& received) {
+    const std::lock_guard guard{mutex_};
+    const ssize_t got = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0) return got;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+      const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      const std::size_t before = received.size();
+      received.resize(before + count);
+      std::memcpy(received.data() + before, CMSG_DATA(part), count * sizeof(int));
+    }
+    listed_.insert(listed_.end(), received.begin(), received.end());
+    return got;
+  }
+
+  void add(int fd) {
+    const std::lock_guard guard{mutex_};
+    listed_.push_back(fd);
   }
 
   void close(int fd) {
@@ -112,6 +133,21 @@ ProcessFd ProcessFd::open(const char* path, int flags) {
   ProcessFd fd;
   fd.fd_ = OpenList::get().open(path, flags);
   return fd;
+}
+
+ssize_t ProcessFd::receive(int socket, msghdr& header, std::vector<ProcessFd>& received) {
+  std::vector<int> fds;
+  const ssize_t got = OpenList::get().receive(socket, header, fds);
+  for (const int fd : fds) received.emplace_back().fd_ = fd;
+  return got;
+}
+
+ProcessFd ProcessFd::adopt(UniqueFd fd) {
+  ProcessFd listed;
+  if (!fd) return listed;
+  OpenList::get().add(fd.get());
+  listed.fd_ = fd.release();
+  return listed;
 }
 
 void ProcessFd::reset() noexcept {

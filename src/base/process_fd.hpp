@@ -10,9 +10,13 @@
 // pipe whose other end the child closes with the rest, and closing here waits for the children that are still to do so.
 #pragma once
 
+#include "base/unique_fd.hpp"
+
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include <utility>
+#include <vector>
 
 namespace holdfast::base {
 
@@ -21,6 +25,11 @@ class ProcessFd {
   constexpr ProcessFd() noexcept = default;
   /// open(2) with O_CLOEXEC added; check the result and errno as usual.
   [[nodiscard]] static ProcessFd open(const char* path, int flags);
+  /// recvmsg(2), never waiting, with close-on-exec: what came by SCM_RIGHTS is added to `received` in the same step in
+  /// which it comes to be. Other ancillary data is left in `header`. \returns as recvmsg(2)
+  [[nodiscard]] static ssize_t receive(int socket, msghdr& header, std::vector<ProcessFd>& received);
+  /// From now on forked children do not get it; one that is born before this call has it.
+  [[nodiscard]] static ProcessFd adopt(UniqueFd fd);
   ProcessFd(ProcessFd&& other) noexcept : fd_{std::exchange(other.fd_, -1)} {}
   ProcessFd& operator=(ProcessFd&& other) noexcept {
     if (this != &other) {

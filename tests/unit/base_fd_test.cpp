@@ -6,13 +6,17 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace holdfast::base {
 namespace {
@@ -149,6 +153,38 @@ TEST(ProcessFd, shared_one_is_inherited) {
   ProcessFd fd = ProcessFd::open("/dev/null", O_RDONLY);
   fd.share_with_children();
   EXPECT_EQ(in_child([&] { return is_open(fd.get()) ? 0 : 1; }), 0);
+}
+
+TEST(ProcessFd, received_and_adopted_ones_are_closed_in_forked_children) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd one{ends[0]};
+  const UniqueFd other{ends[1]};
+  const UniqueFd sent{open_null()};
+  char byte = 'x';
+  iovec part{&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> space{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = space.data();
+  header.msg_controllen = space.size();
+  cmsghdr* const rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof(int));
+  const int raw = sent.get();
+  std::memcpy(CMSG_DATA(rights), &raw, sizeof raw);
+  ASSERT_EQ(::sendmsg(one.get(), &header, 0), 1);
+  header.msg_controllen = space.size();
+  std::vector<ProcessFd> received;
+  ASSERT_EQ(ProcessFd::receive(other.get(), header, received), 1);
+  ASSERT_EQ(received.size(), 1U);
+  EXPECT_NE(::fcntl(received.front().get(), F_GETFD) & FD_CLOEXEC, 0);
+  const ProcessFd adopted = ProcessFd::adopt(UniqueFd{open_null()});
+  EXPECT_EQ(in_child([&] { return is_open(received.front().get()) || is_open(adopted.get()) ? 1 : 0; }), 0);
+  EXPECT_EQ(ProcessFd::receive(other.get(), header, received), -1);
+  EXPECT_EQ(errno, EAGAIN) << "it waits";
 }
 
 TEST(ProcessFd, no_fork_falls_between_opening_and_listing) {
