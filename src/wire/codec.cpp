@@ -299,6 +299,12 @@ void fields(A& a, typename A::template Ref<HistoryQuery> m) {
   a.number(m.most);
 }
 
+template <class A>
+void fields(A& a, typename A::template Ref<Find> m) {
+  a.list(m.devices, kMostDevices, kDevice);
+  a.choice(m.owner, OwnerGiven::by_pidfd);
+}
+
 // --- From the broker -------------------------------------------------------------------------------------------------
 
 template <class A>
@@ -344,6 +350,11 @@ void fields(A& a, typename A::template Ref<Renewed> m) {
 template <class A>
 void fields(A& a, typename A::template Ref<NotMine> m) {
   a.text(m.reason, kMostText);
+}
+template <class A>
+void fields(A& a, typename A::template Ref<Found> m) {
+  id(a, m.claim);
+  a.maybe(m.lapses_in, kDuration);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<RevokeNotice> m) {
@@ -401,7 +412,8 @@ constexpr std::uint16_t side_bit() {
 template <class Body>
 std::size_t descriptors_of(const Body& body) {
   if constexpr (std::is_same_v<Body, Granted> || std::is_same_v<Body, Resume>) return count(body.marks);
-  if constexpr (std::is_same_v<Body, Claim>) return body.owner == OwnerGiven::by_pidfd ? 1 : 0;
+  if constexpr (std::is_same_v<Body, Claim> || std::is_same_v<Body, Find>)
+    return body.owner == OwnerGiven::by_pidfd ? 1 : 0;
   return 0;
 }
 

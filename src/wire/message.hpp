@@ -157,6 +157,13 @@ struct HistoryQuery {
   std::uint32_t most = 100;
 };
 
+/// Which claim the speaker, or the process whose pidfd rides along, has of all these devices: to release or renew it
+/// from another process of the same user. Answered by Found, or Refused not_held.
+struct Find {
+  std::vector<DeviceName> devices;
+  OwnerGiven owner = OwnerGiven::speaker;
+};
+
 // --- From the broker -------------------------------------------------------------------------------------------------
 
 /// Understood by every version, as Hello. A version of 0: none that both know; the broker closes after it.
@@ -199,6 +206,12 @@ struct Renewed {
 /// The answer to a Claim of what the broker cannot see or may not touch: the client takes it by itself.
 struct NotMine {
   std::string reason;
+};
+
+/// The answer to Find.
+struct Found {
+  ClaimId claim{};
+  std::optional<Duration> lapses_in;
 };
 
 enum class Ending : std::uint8_t { asked_to_leave, lapses_soon, lapsed, revoked, device_gone };
@@ -248,8 +261,8 @@ struct HistoryAnswer {
 
 /// The order is part of the protocol: new ones are added at the end of their side.
 using FromClient = std::variant<Hello, Claim, Cancel, Release, Downgrade, Upgrade, Renew, Resume, Watch, StatusQuery,
-                                Kick, HistoryQuery>;
+                                Kick, HistoryQuery, Find>;
 using FromBroker = std::variant<Welcome, Granted, Queued, Refused, Done, Renewed, RevokeNotice, Event, StatusAnswer,
-                                HistoryAnswer, NotMine>;
+                                HistoryAnswer, NotMine, Found>;
 
 }  // namespace holdfast::wire

@@ -64,7 +64,9 @@ inline std::vector<FromClient> client_samples() {
           StatusQuery{},
           Kick{a_device(), 3s, "maintenance"},
           HistoryQuery{{a_device()}, WallTime{-1s}, 5},
-          HistoryQuery{}};
+          HistoryQuery{},
+          Find{{a_device()}, OwnerGiven::by_pidfd},
+          Find{}};
 }
 
 inline std::vector<FromBroker> broker_samples() {
@@ -101,7 +103,9 @@ inline std::vector<FromBroker> broker_samples() {
           HistoryAnswer{{event, event}, More::follows},
           HistoryAnswer{},
           NotMine{"another devpts"},
-          NotMine{}};
+          NotMine{},
+          Found{ClaimId{3}, 2h},
+          Found{}};
 }
 
 }  // namespace holdfast::wire
