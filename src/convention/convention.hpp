@@ -60,6 +60,8 @@ struct MarkView {
   std::vector<std::string> files;  ///< lock files by path (proxy, ddlp, uucp)
   std::vector<std::string> notes;  ///< what was not available inside this mark, one line each
   bool covered = false;            ///< proxy only: granted by a `holdfast run` above us, which holds the other marks
+  /// whole_disk only: the partition that was asked for, because `node` is the disk's.
+  std::optional<device::DeviceId> asked{};
 };
 
 /// A marking that we hold. Giving back is idempotent and cannot fail; destroying without giving back only closes.
@@ -84,6 +86,17 @@ class Mark {
 
 using Taken = std::expected<std::unique_ptr<Mark>, Obstacle>;
 
+/// Whether the locks that another process took are believed to be there, or set once more on its descriptions: a
+/// description that does not carry them is then refused when somebody else has the device.
+enum class Locks : std::uint8_t { as_said, proven };
+
+/// What another process handed over of a mark that it took.
+struct HandedOver {
+  std::vector<std::string> files;              ///< its lock files, by path
+  std::vector<base::ProcessFd> descriptors{};  ///< as own_descriptors()
+  Locks locks = Locks::as_said;
+};
+
 /// When in a claim a convention is taken.
 enum class Phase : std::uint8_t {
   before_open,  ///< proxy, ddlp, uucp: no open(2) of the device
@@ -101,6 +114,9 @@ struct Entry {
   /// nullopt when it applies to the node, else why not ("not a terminal").
   std::optional<std::string> (*inapplicable)(const Subject& subject);
   Taken (*take)(const Subject& subject, const Terms& terms);
+  /// The mark that another process took, over the same open descriptions (Subject::fd among them). What was handed over
+  /// is compared with the node and the lock files first.
+  Taken (*adopt)(const Subject& subject, const Terms& terms, HandedOver given);
 };
 
 /// All conventions in the order of taking; one entry per Convention, index = value.

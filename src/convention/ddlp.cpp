@@ -172,6 +172,20 @@ std::optional<Error> incomplete(const Subject& subject) {
 
 }  // namespace
 
+Taken adopt_ddlp(const Subject& subject, const Terms& terms, HandedOver given) {
+  const std::vector<std::string> suffixes = ddlp_suffixes(subject.node);
+  if (given.descriptors.size() != suffixes.size()) return std::unexpected(not_believed(subject, "DDLP lock files"));
+  auto mark = std::make_unique<DdlpMark>(subject.node);
+  for (std::size_t i = 0; i < suffixes.size(); ++i) {
+    std::string path = fmt::format("{}/ddlpb-lock-{}", terms.places.tmp, suffixes[i]);
+    if (!is_lock_file(given.descriptors[i].get(), path)) return std::unexpected(not_believed(subject, path));
+    mark->add(std::move(given.descriptors[i]), std::move(path));
+  }
+  if (given.locks == Locks::proven)
+    if (auto held = mark->change_mode(terms.mode); !held) return std::unexpected(std::move(held.error()));
+  return mark;
+}
+
 Taken take_ddlp(const Subject& subject, const Terms& terms) {
   if (auto error = incomplete(subject)) return std::unexpected(faulted(std::move(*error)));
   auto mark = std::make_unique<DdlpMark>(subject.node);

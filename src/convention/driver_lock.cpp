@@ -92,6 +92,10 @@ std::chrono::system_clock::time_point by_the_wall(std::uint64_t boot_ns) {
 
 }  // namespace
 
+Taken adopt_driver_lock(const Subject& subject, const Terms&, HandedOver) {
+  return std::unexpected(unavailable(subject, "the driver's owner is a process, which cannot hand it over"));
+}
+
 Taken take_driver_lock(const Subject& subject, const Terms& terms) {
   auto mark = std::make_unique<DriverMark>(subject, terms.places);
   if (auto taken = mark->take(); !taken) return std::unexpected(std::move(taken.error()));

@@ -62,8 +62,11 @@ class FlockMark final : public Mark {
     return std::unexpected(std::move(*obstacle));
   }
 
+  void set_asked(const device::DeviceId& partition) { asked_ = partition; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
+    view.asked = asked_;
     view.convention = convention_;
     view.node = node_;
     view.fd = fd_;
@@ -83,9 +86,38 @@ class FlockMark final : public Mark {
   int fd_;
   base::ProcessFd own_;  // whole_disk alone; flock uses the claim's description
   base::Places places_;
+  std::optional<device::DeviceId> asked_;
 };
 
+Taken proven(std::unique_ptr<FlockMark> mark, const Terms& terms, Locks locks) {
+  if (locks == Locks::proven)
+    if (auto held = mark->change_mode(terms.mode); !held) return std::unexpected(std::move(held.error()));
+  return mark;
+}
+
+std::optional<device::Node> whole_disk_of(const device::Device& device) {
+  const auto disk = std::ranges::find(device.siblings, device::Relation::whole_disk, &device::Sibling::relation);
+  return disk == device.siblings.end() ? std::nullopt : std::optional{disk->node};
+}
+
 }  // namespace
+
+Taken adopt_flock(const Subject& subject, const Terms& terms, HandedOver given) {
+  if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
+  return proven(std::make_unique<FlockMark>(Convention::flock, subject.node, subject.fd, base::ProcessFd{}, terms),
+                terms, given.locks);
+}
+
+Taken adopt_whole_disk(const Subject& subject, const Terms& terms, HandedOver given) {
+  const auto disk = whole_disk_of(*subject.device);
+  if (!disk || given.descriptors.size() != 1 || !device::recheck(given.descriptors.front().get(), *disk))
+    return std::unexpected(not_believed(subject, "whole disk"));
+  const int raw = given.descriptors.front().get();
+  auto mark =
+      std::make_unique<FlockMark>(Convention::whole_disk, *disk, raw, std::move(given.descriptors.front()), terms);
+  mark->set_asked(subject.node.id);
+  return proven(std::move(mark), terms, given.locks);
+}
 
 Taken take_flock(const Subject& subject, const Terms& terms) {
   if (auto obstacle = lock(subject.fd, subject.node, subject, terms.mode, terms.places))
@@ -94,22 +126,20 @@ Taken take_flock(const Subject& subject, const Terms& terms) {
 }
 
 Taken take_whole_disk(const Subject& subject, const Terms& terms) {
-  const auto& siblings = subject.device->siblings;
-  const auto disk = std::find_if(siblings.begin(), siblings.end(),
-                                 [](const device::Sibling& s) { return s.relation == device::Relation::whole_disk; });
-  if (disk == siblings.end()) return std::unexpected(unavailable(subject, "the whole disk has no node"));
+  const auto disk = whole_disk_of(*subject.device);
+  if (!disk) return std::unexpected(unavailable(subject, "the whole disk has no node"));
   // Read-only: closing a writable descriptor makes udev probe the disk again (inotify IN_CLOSE_WRITE).
-  base::ProcessFd fd = base::ProcessFd::open(disk->node.path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
-  if (!fd)
-    return std::unexpected(unavailable(subject, fmt::format("{}: {}", disk->node.path, base::errno_text(errno))));
-  if (auto same = device::recheck(fd.get(), disk->node); !same)
-    return std::unexpected(faulted(std::move(same.error())));
+  base::ProcessFd fd = base::ProcessFd::open(disk->path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!fd) return std::unexpected(unavailable(subject, fmt::format("{}: {}", disk->path, base::errno_text(errno))));
+  if (auto same = device::recheck(fd.get(), *disk); !same) return std::unexpected(faulted(std::move(same.error())));
   Subject named = subject;
-  named.node.path = fmt::format("{} (whole disk of {})", disk->node.path, subject.node.path);
-  if (auto obstacle = lock(fd.get(), disk->node, named, terms.mode, terms.places))
+  named.node.path = fmt::format("{} (whole disk of {})", disk->path, subject.node.path);
+  if (auto obstacle = lock(fd.get(), *disk, named, terms.mode, terms.places))
     return std::unexpected(std::move(*obstacle));
   const int raw = fd.get();
-  return std::make_unique<FlockMark>(Convention::whole_disk, disk->node, raw, std::move(fd), terms);
+  auto mark = std::make_unique<FlockMark>(Convention::whole_disk, *disk, raw, std::move(fd), terms);
+  mark->set_asked(subject.node.id);
+  return mark;
 }
 
 }  // namespace holdfast::convention

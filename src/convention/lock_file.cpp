@@ -2,6 +2,8 @@
 // lock_file.cpp - see the header.
 #include "convention/lock_file.hpp"
 
+#include "convention/conventions.hpp"
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -63,6 +65,14 @@ int UnnamedFile::link_as(const std::string& name) const {
 }
 
 base::UniqueFd UnnamedFile::take_descriptor() { return std::move(fd_); }
+
+bool is_lock_file(int fd, const std::string& path) {
+  struct stat given{};
+  struct stat named{};
+  return ::fstat(fd, &given) == 0 && S_ISREG(given.st_mode) &&
+         (::fcntl(fd, F_GETFL) & (O_ACCMODE | O_PATH)) == O_RDWR && ::lstat(path.c_str(), &named) == 0 &&
+         given.st_dev == named.st_dev && given.st_ino == named.st_ino;
+}
 
 std::expected<LockFile, LockFileError> open_lock_file(const std::string& path) {
   // Never O_CREAT on a name that may exist: with fs.protected_regular even root is refused another user's file in a

@@ -86,6 +86,18 @@ class ExclMark final : public Mark {
 
 }  // namespace
 
+// That a description is exclusive cannot be seen from outside (fs/open.c, do_dentry_open() clears O_EXCL): of one that
+// is not, the other marks keep holdfast out, and strangers' O_EXCL gets in.
+Taken adopt_o_excl(const Subject& subject, const Terms&, HandedOver given) {
+  const bool shared_description = subject.family == device::Family::scsi_generic;
+  if (given.descriptors.size() > (shared_description ? 0U : 1U) || (shared_description && subject.fd < 0))
+    return std::unexpected(not_believed(subject, "O_EXCL"));
+  if (given.descriptors.empty()) return std::make_unique<ExclMark>(subject, base::ProcessFd{});
+  if (auto same = device::recheck(given.descriptors.front().get(), subject.node); !same)
+    return std::unexpected(faulted(std::move(same.error())));
+  return std::make_unique<ExclMark>(subject, std::move(given.descriptors.front()));
+}
+
 Taken take_o_excl(const Subject& subject, const Terms& terms) {
   if (subject.family == device::Family::scsi_generic) return std::make_unique<ExclMark>(subject, base::ProcessFd{});
   auto opened = ExclMark::open_exclusively(subject);

@@ -59,6 +59,14 @@ class PosixMark final : public Mark {
 
 }  // namespace
 
+Taken adopt_posix(const Subject& subject, const Terms& terms, HandedOver given) {
+  if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
+  auto mark = std::make_unique<PosixMark>(subject, terms);
+  if (given.locks == Locks::proven)
+    if (auto obstacle = mark->set(terms.mode)) return std::unexpected(std::move(*obstacle));
+  return mark;
+}
+
 Taken take_posix(const Subject& subject, const Terms& terms) {
   auto mark = std::make_unique<PosixMark>(subject, terms);
   if (auto obstacle = mark->set(terms.mode)) return std::unexpected(std::move(*obstacle));

@@ -129,11 +129,29 @@ int enter_slot(int fd, int first, int count, const ProxyRecord& record) {
   return -1;
 }
 
+// The holder's slot whose lock is not another description's; -1 when there is none.
+int entry_of(int fd, const Holder& who) {
+  std::array<char, kSlotSize> bytes;
+  for (int slot = 0; slot < kHolderSlots; ++slot) {
+    const ssize_t got = ::pread(fd, bytes.data(), bytes.size(), slot_offset(slot));
+    if (got <= 0) return -1;
+    const auto record = parse_proxy_record({bytes.data(), static_cast<std::size_t>(got)});
+    if (!record || record->who.pid != who.pid || record->who.start_ticks != who.start_ticks) continue;
+    if (set_record_lock(fd, RecordLock::write, slot_byte(slot)) == LockAnswer::taken) return slot;
+  }
+  return -1;
+}
+
 class ProxyMark final : public Mark {
  public:
   ProxyMark(base::ProcessFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
-      : fd_{std::move(fd)}, inode_{inode}, path_{std::move(path)}, node_{subject.node}, record_{std::move(record)} {
-    slot_ = enter_slot(fd_.get(), 0, kHolderSlots, record_);
+      : fd_{std::move(fd)}, inode_{inode}, path_{std::move(path)}, node_{subject.node}, record_{std::move(record)} {}
+
+  void enter() { slot_ = enter_slot(fd_.get(), 0, kHolderSlots, record_); }
+  // Another process has entered it, over the same open description.
+  void find_entry() {
+    slot_ = entry_of(fd_.get(), record_.who);
+    if (slot_ < 0) enter();
   }
 
   void set_covered() { covered_ = true; }
@@ -211,6 +229,37 @@ Result<std::vector<ProxyRecord>> read_proxy(const std::string& path) {
   return read_records(fd.get());
 }
 
+namespace {
+
+ProxyRecord record_of(const Terms& terms) {
+  ProxyRecord record;
+  record.who.pid = terms.owner.pid;
+  record.who.start_ticks = terms.owner.start_ticks;
+  record.who.purpose = terms.purpose;
+  record.mode = terms.mode;
+  return record;
+}
+
+}  // namespace
+
+Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver given) {
+  const std::string path = proxy_path(subject.node.id, terms.places);
+  if (given.descriptors.size() != 1 || !is_lock_file(given.descriptors.front().get(), path))
+    return std::unexpected(not_believed(subject, path));
+  base::ProcessFd fd = std::move(given.descriptors.front());
+  struct stat file{};
+  if (::fstat(fd.get(), &file) != 0) return std::unexpected(faulted(base::fault(errno, path, subject.node.path)));
+  if (given.locks == Locks::proven) {
+    const auto wanted = terms.mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
+    if (set_record_lock(fd.get(), wanted, kClaimByte) != LockAnswer::taken)
+      return std::unexpected(ProxyMark::refusal(fd.get(), subject.node, subject.node.path));
+  }
+  auto mark = std::make_unique<ProxyMark>(std::move(fd), device::InodeId{file.st_dev, file.st_ino}, path, subject,
+                                          record_of(terms));
+  if (given.locks == Locks::proven) mark->find_entry();
+  return mark;
+}
+
 Taken take_proxy(const Subject& subject, const Terms& terms) {
   const std::string path = proxy_path(subject.node.id, terms.places);
   for (int attempt = 0; attempt < 8; ++attempt) {
@@ -224,12 +273,8 @@ Taken take_proxy(const Subject& subject, const Terms& terms) {
     // Somebody may have removed the file between our open and our lock: then the next claimer locks another one.
     struct stat named{};
     if (::lstat(path.c_str(), &named) != 0 || device::InodeId{named.st_dev, named.st_ino} != file->inode) continue;
-    ProxyRecord record;
-    record.who.pid = terms.owner.pid;
-    record.who.start_ticks = terms.owner.start_ticks;
-    record.who.purpose = terms.purpose;
-    record.mode = terms.mode;
-    auto mark = std::make_unique<ProxyMark>(std::move(file->fd), file->inode, path, subject, std::move(record));
+    auto mark = std::make_unique<ProxyMark>(std::move(file->fd), file->inode, path, subject, record_of(terms));
+    mark->enter();
     if (answer == LockAnswer::covered) mark->set_covered();
     return mark;
   }
@@ -246,11 +291,7 @@ WaiterSlot WaiterSlot::enter(const std::string& path, const Terms& terms) {
   WaiterSlot waiter;
   waiter.fd_ = base::ProcessFd::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   if (!waiter.fd_) return waiter;
-  ProxyRecord record;
-  record.who.pid = terms.owner.pid;
-  record.who.start_ticks = terms.owner.start_ticks;
-  record.who.purpose = terms.purpose;
-  record.mode = terms.mode;
+  ProxyRecord record = record_of(terms);
   record.waiting = true;
   waiter.slot_ = enter_slot(waiter.fd_.get(), kHolderSlots, kWaiterSlots, record);
   return waiter;

@@ -75,29 +75,31 @@ std::optional<std::string> unless_its_driver_knows_owners(const Subject& subject
 
 constexpr std::array<Entry, kConventionCount> kTable{{
     {Convention::proxy, "proxy", "holdfast", "locks LOCK_DIR/holdfast-NUMBER, a record lock held open",
-     "binds holdfast's users only", Phase::before_open, false, if_neighbours_suffice, take_proxy},
+     "binds holdfast's users only", Phase::before_open, false, if_neighbours_suffice, take_proxy, adopt_proxy},
     {Convention::ddlp, "ddlp", "DDLP lock file",
      "locks /tmp/ddlpb-lock-* for every permissible path of the drive and its number",
-     "needs sr and sg nodes of the drive", Phase::before_open, false, unless_optical, take_ddlp},
+     "needs sr and sg nodes of the drive", Phase::before_open, false, unless_optical, take_ddlp, adopt_ddlp},
     {Convention::uucp, "uucp", "UUCP lock file", "makes LCK.. and LK. files under every name that programs derive",
      "stays behind when the holder is killed: others must notice that the process is dead", Phase::before_open, false,
-     unless_terminal, take_uucp},
+     unless_terminal, take_uucp, adopt_uucp},
     {Convention::whole_disk, "whole_disk", "flock on the whole disk",
      "flock(2) on the whole disk's node, so that udevd keeps off", "excludes claims of other partitions of the disk",
-     Phase::opened, false, unless_partition, take_whole_disk},
+     Phase::opened, false, unless_partition, take_whole_disk, adopt_whole_disk},
     {Convention::flock, "flock", "flock", "flock(2) on the node",
-     "follows the inode: another node of the device is not locked", Phase::opened, false, unless_harmless, take_flock},
+     "follows the inode: another node of the device is not locked", Phase::opened, false, unless_harmless, take_flock,
+     adopt_flock},
     {Convention::posix, "posix", "record lock", "fcntl(2) record lock on the node, of the open description",
      "follows the inode; a read lock where the node is opened read-only", Phase::opened, false, unless_harmless,
-     take_posix},
+     take_posix, adopt_posix},
     {Convention::o_excl, "o_excl", "O_EXCL", "open(2) with O_EXCL",
      "on block devices binds only others that ask for O_EXCL, and mounts", Phase::opened, true,
-     unless_exclusively_openable, take_o_excl},
+     unless_exclusively_openable, take_o_excl, adopt_o_excl},
     {Convention::driver, "driver", "the driver's lock", "LOCK, as the driver understands it",
      "the owner is one process: its children may not use the device", Phase::opened, true,
-     unless_its_driver_knows_owners, take_driver_lock},
+     unless_its_driver_knows_owners, take_driver_lock, adopt_driver_lock},
     {Convention::tiocexcl, "tiocexcl", "TIOCEXCL", "TIOCEXCL: later opens fail with EBUSY",
-     "does not bind CAP_SYS_ADMIN; not set on pseudo-terminals", Phase::opened, true, unless_terminal, take_tiocexcl},
+     "does not bind CAP_SYS_ADMIN; not set on pseudo-terminals", Phase::opened, true, unless_terminal, take_tiocexcl,
+     adopt_tiocexcl},
 }};
 
 std::string group_name(gid_t gid) {
@@ -209,6 +211,12 @@ Obstacle unavailable(const Subject& subject, std::string reason) {
   obstacle.kind = Obstacle::Kind::unavailable;
   obstacle.error = base::failure(errc::not_permitted, std::move(reason), subject.node.path);
   return obstacle;
+}
+
+Obstacle not_believed(const Subject& subject, std::string_view means) {
+  return faulted(base::failure(errc::system_fault,
+                               fmt::format("{}: what was handed over is not its {}", subject.node.path, means),
+                               subject.node.path));
 }
 
 Obstacle faulted(Error error) { return {Obstacle::Kind::fault, std::move(error)}; }

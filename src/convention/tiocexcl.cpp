@@ -31,6 +31,13 @@ class TiocexclMark final : public Mark {
     return {};
   }
 
+  void adopt(Mode mode) { set_ = mode == Mode::exclusive && keeps_no_ghost(subject_.family); }
+  // Setting what is set does nothing.
+  std::expected<void, Obstacle> set() {
+    if (!set_ || ::ioctl(subject_.fd, TIOCEXCL) == 0) return {};
+    return std::unexpected(faulted(base::fault(errno, "TIOCEXCL", subject_.node.path)));
+  }
+
   // A pseudo-terminal lives as long as its master: a killed holder's flag would shut out its successors. There others'
   // flags are respected but ours is not set.
   static bool keeps_no_ghost(device::Family family) { return family != device::Family::pseudo_terminal; }
@@ -52,6 +59,15 @@ class TiocexclMark final : public Mark {
 };
 
 }  // namespace
+
+Taken adopt_tiocexcl(const Subject& subject, const Terms& terms, HandedOver given) {
+  if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
+  auto mark = std::make_unique<TiocexclMark>(subject);
+  mark->adopt(terms.mode);
+  if (given.locks == Locks::proven)
+    if (auto set = mark->set(); !set) return std::unexpected(std::move(set.error()));
+  return mark;
+}
 
 Taken take_tiocexcl(const Subject& subject, const Terms& terms) {
   int set = 0;

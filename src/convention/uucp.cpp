@@ -200,6 +200,26 @@ class UucpMark final : public Mark {
 
   [[nodiscard]] std::vector<int> own_descriptors() const override { return {directory_.get(), pinned_.get()}; }
 
+  // Of the files that another process made for this claim those that are there and name its owner.
+  std::optional<Obstacle> adopt(const Subject& subject, const UucpNames& names, const std::vector<std::string>& files) {
+    const std::string directory = terms_.places.lock_dir + "/";
+    for (const std::string& file : files) {
+      const std::string name = file.starts_with(directory) ? file.substr(directory.size()) : std::string{};
+      if (std::ranges::find(names.create, name) == names.create.end()) return not_believed(subject, "UUCP lock file");
+      const auto found = read_at(directory_.get(), name);
+      if (!found || found->content.kind != UucpContent::Kind::pid || found->content.pid != terms_.owner.pid) continue;
+      if (names_.empty()) {
+        inode_ = found->inode;
+        pinned_ = base::UniqueFd{
+            ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+      }
+      if (found->inode == inode_) names_.push_back(name);
+    }
+    for (const std::string& name : names.create) note_sharer(name);
+    if (names_.empty() && sharers_.empty()) return unavailable(subject, "no lock file names this process");
+    return std::nullopt;
+  }
+
   // Makes the names, or says who has one. What was made before an obstacle is removed by give_back().
   std::optional<Obstacle> make(const Subject& subject, const UucpNames& names) {
     // A file that lost its only name gets no more of them: linkat(2) answers ENOENT. It happens when a stale file may
@@ -284,6 +304,15 @@ class UucpMark final : public Mark {
     const auto found = read_at(directory_.get(), name);
     if (!found || found->stale || is_ours_anyway(*found)) return std::nullopt;
     return refusal(subject, *found, name);
+  }
+
+  // In a shared claim: a name that we must leave to others, or that may pass to us.
+  void note_sharer(const std::string& name) {
+    if (terms_.mode != Mode::shared || std::ranges::find(names_, name) != names_.end()) return;
+    const auto found = read_at(directory_.get(), name);
+    if (found && !found->stale && is_ours_anyway(*found) &&
+        (found->content.pid != terms_.owner.pid || says_what_we_write(name)))
+      sharers_.push_back(name);
   }
 
   // The owner's own file, made before it asked for the claim; or a fellow sharer's.
@@ -403,6 +432,17 @@ class UucpMark final : public Mark {
 std::optional<UucpFile> read_uucp(const std::string& path) {
   auto file = read_at(AT_FDCWD, path);
   return file;
+}
+
+Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver given) {
+  if (!given.descriptors.empty()) return std::unexpected(not_believed(subject, "UUCP lock file"));
+  base::UniqueFd directory{::open(terms.places.lock_dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  if (!directory)
+    return std::unexpected(unavailable(subject, fmt::format("{}: {}", terms.places.lock_dir, base::errno_text(errno))));
+  auto mark = std::make_unique<UucpMark>(std::move(directory), subject, terms);
+  if (auto obstacle = mark->adopt(subject, uucp_names(*subject.device, subject.node), given.files))
+    return std::unexpected(std::move(*obstacle));
+  return mark;
 }
 
 Taken take_uucp(const Subject& subject, const Terms& terms) {
