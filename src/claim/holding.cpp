@@ -67,6 +67,70 @@ void Holding::give_back() noexcept {
   watch_.reset();
 }
 
+void Holding::let_go() noexcept {
+  for (const auto& mark : marks_)
+    if (mark->view().convention == Convention::driver) mark->give_back();
+  use_.clear();
+  marks_.clear();
+  nodes_.clear();
+  waited_with_.reset();
+  watch_.reset();
+}
+
+void Holding::close_what_only_closing_ends() noexcept {
+  use_.clear();
+  // The description of an sg node carries O_EXCL together with the other locks.
+  const auto carried_by_node = [&](const MarkView& view) {
+    return view.fd >= 0 && mode_ == Mode::exclusive && std::ranges::any_of(nodes_, [&](const HeldNode& node) {
+             return node.subject.family == Family::scsi_generic && node.subject.fd == view.fd;
+           });
+  };
+  std::erase_if(marks_, [&](const auto& mark) {
+    const MarkView view = mark->view();
+    if (view.convention == Convention::driver) mark->give_back();
+    return view.convention == Convention::o_excl || view.convention == Convention::driver || carried_by_node(view);
+  });
+  for (HeldNode& node : nodes_) {
+    if (node.subject.family != Family::scsi_generic || mode_ != Mode::exclusive) continue;
+    node.file.reset();
+    node.subject.fd = -1;
+  }
+}
+
+Result<> Holding::take_driver_locks(const Options& options, base::ProcessId owner, const base::Places& places) {
+  const convention::Entry& driver = convention::entry(Convention::driver);
+  if (!options.conventions.contains(driver.id) || options.opening == Opening::never) return {};
+  const convention::Terms terms{mode_, owner, options.purpose, places};
+  for (const HeldNode& node : nodes_) {
+    if (node.subject.fd < 0 || driver.inapplicable(node.subject)) continue;
+    auto taken = driver.take(node.subject, terms);
+    if (!taken) return std::unexpected(std::move(taken.error().error));
+    marks_.push_back(std::move(*taken));
+  }
+  return {};
+}
+
+void Holding::lay_out(Cover cover) {
+  for (const device::Device& device : devices_) {
+    for (device::Covered& covered : device::covered_nodes(device, cover)) {
+      const auto same =
+          std::ranges::find_if(nodes_, [&](const HeldNode& node) { return node.subject.node.id == covered.node.id; });
+      if (same != nodes_.end()) {
+        // Asked for twice: as itself, or as part of another. What it is part of says what applies to it.
+        if (covered.relation) same->subject.relation = covered.relation;
+        continue;
+      }
+      HeldNode node;
+      node.subject.device = &device;
+      node.subject.node = std::move(covered.node);
+      node.subject.family = covered.family;
+      node.subject.relation = covered.relation;
+      nodes_.push_back(std::move(node));
+    }
+  }
+  std::ranges::sort(nodes_, {}, [](const HeldNode& node) { return node.subject.node.id; });
+}
+
 void Holding::share_with_children() noexcept {
   for (HeldNode& node : nodes_) node.file.share_with_children();
   for (const auto& mark : marks_) mark->share_with_children();

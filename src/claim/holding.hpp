@@ -36,12 +36,23 @@ class Holding {
 
   /// Reverse order of taking; idempotent; what vanished meanwhile is as good as given back.
   void give_back() noexcept;
+  /// Closes all copies and changes nothing else: of a claim that another process holds over the same descriptions.
+  /// What only this process can give back (the driver's lock) is given back.
+  void let_go() noexcept;
+  /// Closes what keeps others out until its last copy is closed, O_EXCL and the descriptors of use_fd(), because no
+  /// other process can give that back by name. The rest is kept.
+  void close_what_only_closing_ends() noexcept;
+  /// Takes the driver's locks, which cannot be handed from process to process, where the claim's terms want them.
+  [[nodiscard]] Result<> take_driver_locks(const Options& options, base::ProcessId owner,
+                                           const base::Places& places = {});
   /// Lets forked children inherit the descriptors (OwnerScope::tree).
   void share_with_children() noexcept;
 
   /// The marks themselves, in order of taking. Valid until give_back().
   [[nodiscard]] std::span<const std::unique_ptr<convention::Mark>> marks() const { return marks_; }
   [[nodiscard]] std::vector<MarkReport> report() const;
+  /// What applies but could not be taken.
+  [[nodiscard]] std::span<const MarkReport> unavailable() const { return unavailable_; }
   /// In the order asked for.
   [[nodiscard]] std::span<const device::Device> devices() const { return devices_; }
   /// Siblings included, in the order of claiming.
@@ -64,6 +75,9 @@ class Holding {
 
  private:
   friend class Taking;
+  friend class Unpacking;
+  /// The nodes that claims of `devices_` cover, in the one global order.
+  void lay_out(Cover cover);
   [[nodiscard]] Result<> change_mode(Mode mode);
 
   std::vector<device::Device> devices_;

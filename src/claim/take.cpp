@@ -55,7 +55,7 @@ class Taking {
     Holding holding;
     holding.mode_ = options_.mode;
     holding.devices_ = devices_;
-    lay_out(holding);
+    holding.lay_out(options_.cover);
     for (const Entry& entry : convention::table())
       if (entry.phase == Phase::before_open)
         if (auto obstacle = take_everywhere(entry, holding)) return std::unexpected(std::move(*obstacle));
@@ -94,27 +94,6 @@ class Taking {
                     fmt::format("open (owner {}, group {}, mode {:04o}; join its group or become root)",
                                 base::user_name(device.node.uid), device.node.gid, device.node.mode & 07777U),
                     device.given));
-  }
-
-  void lay_out(Holding& holding) const {
-    for (const Device& device : holding.devices_) {
-      for (device::Covered& covered : device::covered_nodes(device, options_.cover)) {
-        const auto same = std::ranges::find_if(
-            holding.nodes_, [&](const HeldNode& node) { return node.subject.node.id == covered.node.id; });
-        if (same != holding.nodes_.end()) {
-          // Asked for twice: as itself, or as part of another. What it is part of says what applies to it.
-          if (covered.relation) same->subject.relation = covered.relation;
-          continue;
-        }
-        HeldNode node;
-        node.subject.device = &device;
-        node.subject.node = std::move(covered.node);
-        node.subject.family = covered.family;
-        node.subject.relation = covered.relation;
-        holding.nodes_.push_back(std::move(node));
-      }
-    }
-    std::ranges::sort(holding.nodes_, {}, [](const HeldNode& node) { return node.subject.node.id; });
   }
 
   // An optical drive that another program has with O_EXCL alone must not hear of us: a command sent to it may spoil
