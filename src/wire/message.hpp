@@ -134,9 +134,10 @@ enum class EventKind : std::uint8_t {
   removed,
   refused,
   upgraded,
-  downgraded
+  downgraded,
+  missed,  ///< some could not be delivered; sent whatever was asked for
 };
-inline constexpr int kEventKinds = 11;
+inline constexpr int kEventKinds = 12;
 
 /// Events from now on; of all devices when none is named.
 struct Watch {
