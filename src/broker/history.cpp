@@ -118,9 +118,8 @@ void History::work() {
     else
       work_.wait(lock, something);
     // A question comes after what happened before it; an ending after everything.
-    work_.wait_for(lock, pace_.batch, [&] {
-      return ending_ || !questions_.empty() || events_.empty() || events_.size() >= kBatch;
-    });
+    work_.wait_for(lock, pace_.batch,
+                   [&] { return ending_ || !questions_.empty() || events_.empty() || events_.size() >= kBatch; });
     const bool ending = ending_;
     batch.swap(events_);
     questions.swap(questions_);

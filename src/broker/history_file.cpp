@@ -178,8 +178,9 @@ Result<> HistoryFile::set_up() {
     return std::unexpected{base::failure(
         errc::system_fault, fmt::format("{}: written by a newer holdfast (version {})", path_, *schema), "")};
   }
-  if (const auto done = run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216;"
-                            "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;");
+  if (const auto done =
+          run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 16777216;"
+              "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;");
       !done) {
     return done;
   }
@@ -190,9 +191,8 @@ Result<> HistoryFile::set_up() {
   }
   const std::string insert = fmt::format(
       "INSERT INTO event({}) VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", kColumns);
-  for (const auto& [statement, sql] : {std::pair{&begin_, std::string{"BEGIN IMMEDIATE"}},
-                                       {&insert_, insert},
-                                       {&commit_, std::string{"COMMIT"}}}) {
+  for (const auto& [statement, sql] :
+       {std::pair{&begin_, std::string{"BEGIN IMMEDIATE"}}, {&insert_, insert}, {&commit_, std::string{"COMMIT"}}}) {
     auto prepared = prepare(sql);
     if (!prepared) return std::unexpected{prepared.error()};
     *statement = std::move(*prepared);
@@ -251,9 +251,8 @@ Result<> HistoryFile::add(std::span<const wire::Event> events) {
 }
 
 Result<Range> HistoryFile::find(const wire::HistoryQuery& query) {
-  const auto statement = prepare(
-      fmt::format("SELECT min(id), max(id) FROM (SELECT id FROM event WHERE 1{} ORDER BY id DESC LIMIT ?)",
-                  condition(query)));
+  const auto statement = prepare(fmt::format(
+      "SELECT min(id), max(id) FROM (SELECT id FROM event WHERE 1{} ORDER BY id DESC LIMIT ?)", condition(query)));
   if (!statement) return std::unexpected{statement.error()};
   Arguments bind{statement->get()};
   bind_condition(bind, query);
@@ -264,8 +263,8 @@ Result<Range> HistoryFile::find(const wire::HistoryQuery& query) {
 }
 
 Result<std::vector<Row>> HistoryFile::read(const wire::HistoryQuery& query, const Range& range, int most) {
-  const auto statement = prepare(fmt::format("SELECT {} FROM event WHERE id BETWEEN ? AND ?{} ORDER BY id LIMIT ?",
-                                             kColumns, condition(query)));
+  const auto statement = prepare(
+      fmt::format("SELECT {} FROM event WHERE id BETWEEN ? AND ?{} ORDER BY id LIMIT ?", kColumns, condition(query)));
   if (!statement) return std::unexpected{statement.error()};
   Arguments bind{statement->get()};
   bind(range.first);

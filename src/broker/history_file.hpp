@@ -38,8 +38,8 @@ struct Row {
 
 class HistoryFile {
  public:
-  /// Opens or makes it. \returns system_fault for what is not an SQLite file, is damaged or read-only, or was written by
-  /// a newer holdfast
+  /// Opens or makes it. \returns system_fault for what is not an SQLite file, is damaged or read-only, or was written
+  /// by a newer holdfast
   [[nodiscard]] static Result<HistoryFile> open(const std::string& path);
 
   /// In one transaction: all or none.
