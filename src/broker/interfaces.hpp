@@ -73,6 +73,8 @@ struct ClaimRecord {
   wire::ClaimId id{};
   base::ProcessId owner;
   uid_t uid = 0;
+  OwnerScope scope = OwnerScope::process;
+  wire::OwnerGiven given = wire::OwnerGiven::speaker;
   Mode mode = Mode::exclusive;
   std::optional<arbiter::Time> until;  ///< CLOCK_MONOTONIC
   wire::WallTime since{};

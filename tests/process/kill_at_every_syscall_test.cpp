@@ -4,6 +4,7 @@
 // it is given back, nothing may be left in the lock directory.
 #include "process/support/child.hpp"
 #include "process/support/devices.hpp"
+#include "process/support/traced_run.hpp"
 
 #include "convention/proxy.hpp"
 #include "device/device.hpp"
@@ -13,10 +14,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -31,60 +29,6 @@ using namespace testing_support;
 
 constexpr double kMostMs = 100;   // from the death to the next claim, ten times what it takes here under load
 constexpr int kFewestStops = 40;  // a harness that misses the calls makes fewer
-
-// The claimer calls it before and after what is to be interrupted; nothing else here makes this call.
-void marker() { ::syscall(SYS_getpgid, 0); }
-
-// Runs `body` in a traced child and kills it at its stop number `last`, counted from the first marker. Calls
-// `before_call(nr)` at each entry. Returns how many stops it made; fewer than `last` when it came to the second marker.
-class TracedRun {
- public:
-  TracedRun(const std::function<void()>& body, const std::function<void(long)>& before_call, int last) {
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      ::raise(SIGSTOP);
-      body();
-      ::_exit(0);
-    }
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-    ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
-    int markers = 0;
-    while (true) {
-      ::ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr);
-      if (::waitpid(pid_, &status, 0) != pid_ || !WIFSTOPPED(status)) {
-        reaped_ = true;
-        return;
-      }
-      if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
-      __ptrace_syscall_info info{};
-      ::ptrace(PTRACE_GET_SYSCALL_INFO, pid_, sizeof info, &info);
-      const bool entry = info.op == PTRACE_SYSCALL_INFO_ENTRY;
-      if (entry && info.entry.nr == SYS_getpgid && ++markers == 2) break;
-      if (markers == 0) continue;
-      if (++stops_ == last) break;
-      if (entry) before_call(static_cast<long>(info.entry.nr));
-    }
-    const base::UniqueFd pidfd = pidfd_of(pid_);
-    ::kill(pid_, SIGKILL);
-    dead_ = wait_for_death(pidfd.get());
-  }
-  TracedRun(const TracedRun&) = delete;
-  TracedRun& operator=(const TracedRun&) = delete;
-  ~TracedRun() {
-    if (!reaped_) ::waitpid(pid_, nullptr, 0);
-  }
-
-  [[nodiscard]] int stops() const { return stops_; }
-  [[nodiscard]] bool dead() const { return dead_; }
-
- private:
-  pid_t pid_ = -1;
-  int stops_ = 0;
-  bool dead_ = false;
-  bool reaped_ = false;
-};
 
 struct Story {
   std::string device;
