@@ -111,15 +111,6 @@ class Hooks {
   virtual void forget(wire::ClaimId claim) = 0;
 };
 
-/// What stands in an elected claim's way without the arbiter knowing: looked at until it may have gone.
-class Strangers {
- public:
-  virtual ~Strangers() = default;
-  /// Desk::try_again() is called when it is worth trying again, once.
-  virtual void watch(wire::ClaimId claim, const claiming::Obstruction& obstruction) = 0;
-  virtual void forget(wire::ClaimId claim) = 0;
-};
-
 /// Tells of deaths by Desk::owner_died().
 class Deaths {
  public:
@@ -135,6 +126,16 @@ struct Taking {
   base::ProcessId owner;
   std::shared_ptr<const Peer> speaker;  ///< with whose rights the nodes are opened
 };
+/// What stands in an elected claim's way without the arbiter knowing: looked at until it may have gone.
+class Strangers {
+ public:
+  virtual ~Strangers() = default;
+  /// Desk::try_again() is called when it is worth trying again, once. False: it cannot be watched, and the desk tries
+  /// again five times a second.
+  virtual bool watch(wire::ClaimId claim, const claiming::Obstruction& obstruction, const Taking& taking) = 0;
+  virtual void forget(wire::ClaimId claim) = 0;
+};
+
 /// Takes marks and gives them back. Each answers at once, or nothing and calls the desk later.
 class Hands {
  public:

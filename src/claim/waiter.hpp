@@ -3,9 +3,8 @@
 //
 // The kernel has no lock wait that ends at a deadline, on a signal, or on another convention's release, all at once;
 // inotify tells of all of them. A close of the proxy file (the holder's release or death) and of the node (any
-// convention that lives in a descriptor), a removal of the lock files (UUCP). What has no event (LOCK_UN or
-// TIOCNXCL without a close, a lock file whose process died) is found by looking five times a second, and looking
-// touches the device as little as can be: an attempt would open it and make lock files, which others hear.
+// convention that lives in a descriptor), a removal of the lock files (UUCP). What has no event is found by looking
+// five times a second (obstacle_look.hpp).
 #pragma once
 
 #include "base/unique_fd.hpp"
@@ -70,14 +69,10 @@ class Waiter {
   };
 
   bool watch(Convention convention, const device::Node& node);  // whether it is new
-  bool watch_lock_files(const device::Node& node);
   void drain();
   [[nodiscard]] Woken sleep(Clock::time_point until, Events events, const Limits& limits);
   [[nodiscard]] Woken wait_for_proxy(const convention::WaiterSlot& slot, const Limits& limits);
   [[nodiscard]] Woken wait_for_stranger(Convention convention, const device::Node& node, const Limits& limits);
-  [[nodiscard]] bool seen_to_stand(Convention convention, const device::Node& node) const;
-  [[nodiscard]] bool lock_file_stands(const device::Node& node) const;
-  [[nodiscard]] bool all_there() const;
 
   convention::Terms terms_;
   const std::vector<device::Device>& devices_;
