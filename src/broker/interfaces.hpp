@@ -30,7 +30,7 @@ class Clock {
   [[nodiscard]] virtual wire::WallTime wall() const = 0;
 };
 
-/// Messages out. A connection that is gone swallows them.
+/// Messages out. A connection that is gone swallows them. None of it calls the desk.
 class Post {
  public:
   virtual ~Post() = default;
@@ -43,6 +43,8 @@ class Post {
   }
   /// How many bytes wait for it to read: who sends much looks here first.
   [[nodiscard]] virtual std::size_t queued_bytes(ConnectionId to) const = 0;
+  /// Closes it, later: the desk is called from the loop alone.
+  virtual void close(ConnectionId which) = 0;
 };
 
 /// Who is a device, by number. Opens nothing.

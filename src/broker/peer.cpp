@@ -72,6 +72,7 @@ Result<Process> peer_of_socket(int socket) {
   auto rights = credentials_of(socket);
   if (!rights) return std::unexpected(base::fault(errno, "SO_PEERGROUPS", {}));
   process.peer.rights = std::move(*rights);
+  process.peer.user = base::user_name(process.peer.rights.uid);
   process.peer.command = facts->command;
   return process;
 }
@@ -91,6 +92,7 @@ Result<Process> process_of_pidfd(base::UniqueFd pidfd) {
   process.peer.process = facts->id;
   process.peer.rights.uid = static_cast<uid_t>(*uid);
   process.peer.rights.gid = static_cast<gid_t>(*gid);
+  process.peer.user = base::user_name(process.peer.rights.uid);
   process.peer.command = facts->command;
   process.pidfd = std::move(pidfd);
   return process;

@@ -17,6 +17,7 @@ struct Peer {
   base::ProcessId process;  ///< in the broker's pid namespace
   Credentials rights;
   std::string command;  ///< /proc/PID/comm
+  std::string user;
 };
 
 /// A process and the descriptor that is readable once it is dead.

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// connection.hpp - one client's socket: whole packets in, with the kernel's word on who sent them, and packets out,
+// which never wait. What the client does not read is kept for it up to a limit, with copies of the descriptors, because
+// a claim can be over before its answer is read.
+#pragma once
+
+#include "base/unique_fd.hpp"
+#include "wire/codec.hpp"
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+namespace holdfast::broker {
+
+/// What came with one recvmsg(2).
+struct Packet {
+  std::span<const std::byte> bytes;
+  std::vector<base::UniqueFd> descriptors;
+  pid_t sender = 0;
+};
+
+class Connection {
+ public:
+  explicit Connection(base::UniqueFd socket) : socket_{std::move(socket)} {}
+
+  enum class Heard : std::uint8_t { packet, nothing, end };
+  /// `buffer` has wire::kMostBytes; the packet points into it. What is cut off, in bytes or in descriptors, ends the
+  /// connection.
+  [[nodiscard]] Heard receive(std::span<std::byte> buffer, Packet& packet);
+
+  enum class Sent : std::uint8_t {
+    sent,
+    queued,
+    full,    ///< more waits than is kept for anybody
+    failed,  ///< the kernel does not take it: too many descriptors under way
+    end,     ///< nobody is there
+  };
+  [[nodiscard]] Sent send(std::span<const std::byte> bytes, std::span<const int> descriptors);
+  /// The socket takes packets again.
+  [[nodiscard]] Sent flush();
+
+  [[nodiscard]] int fd() const { return socket_.get(); }
+  [[nodiscard]] std::size_t queued_bytes() const { return queued_bytes_; }
+
+ private:
+  struct Waiting {
+    std::vector<std::byte> bytes;
+    std::vector<base::UniqueFd> descriptors;
+  };
+  [[nodiscard]] Sent keep(std::span<const std::byte> bytes, std::span<const int> descriptors);
+
+  base::UniqueFd socket_;
+  std::deque<Waiting> waiting_;
+  std::size_t queued_bytes_ = 0;
+};
+
+}  // namespace holdfast::broker

@@ -1,0 +1,605 @@
+// SPDX-License-Identifier: MIT
+// daemon.cpp - see the header.
+#include "broker/daemon.hpp"
+
+#include "base/error.hpp"
+#include "broker/chronicle.hpp"
+#include "broker/connection.hpp"
+#include "broker/desk.hpp"
+#include "broker/hands.hpp"
+#include "broker/hotplug.hpp"
+#include "broker/journal.hpp"
+#include "broker/known_devices.hpp"
+#include "broker/listening.hpp"
+#include "broker/peer.hpp"
+#include "broker/permission.hpp"
+#include "broker/stranger_watch.hpp"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+
+#include <array>
+#include <cerrno>
+#include <functional>
+#include <unordered_map>
+#include <utility>
+
+namespace holdfast::broker {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr arbiter::Duration kAcceptAgain = 100ms;  // when we are out of descriptors
+// Deaths before messages, so that a pid that is used again meets no connection of the one before.
+constexpr std::int64_t kFirst = SD_EVENT_PRIORITY_IMPORTANT;
+
+class SystemClock final : public Clock {
+ public:
+  arbiter::Time now() const override {
+    return arbiter::Time{std::chrono::steady_clock::now().time_since_epoch()};  // CLOCK_MONOTONIC
+  }
+  wire::WallTime wall() const override { return std::chrono::system_clock::now(); }
+};
+
+struct EventDeleter {
+  void operator()(sd_event* loop) const { sd_event_unref(loop); }
+};
+struct SourceDeleter {
+  void operator()(sd_event_source* source) const { sd_event_source_disable_unref(source); }
+};
+using Loop = std::unique_ptr<sd_event, EventDeleter>;
+using Source = std::unique_ptr<sd_event_source, SourceDeleter>;
+
+/// What happens when a descriptor is ready. It stays where it is: the loop points to it.
+class Ready {
+ public:
+  using Action = std::function<void(std::uint32_t)>;
+  Ready() = default;
+  Ready(const Ready&) = delete;
+  Ready& operator=(const Ready&) = delete;
+
+  Result<> start(sd_event* loop, int fd, std::uint32_t events, std::int64_t priority, Action action) {
+    action_ = std::move(action);
+    sd_event_source* source = nullptr;
+    const int answer = sd_event_add_io(
+        loop, &source, fd, events,
+        [](sd_event_source*, int, std::uint32_t happened, void* self) {
+          static_cast<Ready*>(self)->action_(happened);
+          return 0;
+        },
+        this);
+    if (answer < 0) return std::unexpected(base::fault(-answer, "sd_event_add_io", {}));
+    source_.reset(source);
+    sd_event_source_set_priority(source, priority);
+    return {};
+  }
+  void listen_for(std::uint32_t events) const { sd_event_source_set_io_events(source_.get(), events); }
+
+ private:
+  Action action_;
+  Source source_;
+};
+
+class NoHooks final : public Hooks {
+ public:
+  std::optional<Result<>> before_grant(const ClaimRecord& /*claim*/) override { return Result<>{}; }
+  void after_end(const ClaimRecord& /*claim*/, arbiter::End /*why*/) override {}
+  void forget(wire::ClaimId /*claim*/) override {}
+};
+
+class NodeGate final : public Gate {
+ public:
+  explicit NodeGate(const Permission& permission) : permission_{permission} {}
+  Result<> may_claim(const device::Device& device, const Peer& peer) override {
+    return permission_.may_open(peer.rights, device.node);
+  }
+
+ private:
+  const Permission& permission_;
+};
+
+class Told final : public Events {
+ public:
+  explicit Told(Chronicle& chronicle) : chronicle_{chronicle} {}
+  void happened(const wire::Event& event) override { chronicle_.happened(event); }
+
+ private:
+  Chronicle& chronicle_;
+};
+
+std::optional<gid_t> group_of(const std::string& name) {
+  const ::group* const entry = name.empty() ? nullptr : ::getgrnam(name.c_str());
+  return entry == nullptr ? std::nullopt : std::optional{entry->gr_gid};
+}
+
+// A connection and a pidfd for each client, and the locks.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void retire(sd_event* loop) {
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGTERM);
+  ::sigaddset(&ends, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+  for (const int signal : {SIGTERM, SIGINT}) sd_event_add_signal(loop, nullptr, signal, nullptr, nullptr);
+}
+
+}  // namespace
+
+/// Everything, in the order of its making: what is used outlives what uses it.
+struct Daemon::Inside final : Post, Deaths {
+  struct Client final : Listener {
+    Client(Inside& the_daemon, ConnectionId its_id, base::UniqueFd socket)
+        : daemon{the_daemon}, id{its_id}, connection{std::move(socket)} {}
+    bool send(std::span<const std::byte> packet) override;
+
+    Inside& daemon;
+    ConnectionId id;
+    Connection connection;
+    Process process;  // its pidfd goes to the desk with Hello
+    pid_t pid = 0;
+    uid_t uid = 0;
+    std::size_t counted_bytes = 0;
+    bool greeted = false;
+    bool ending = false;
+    bool paused = false;
+    std::uint32_t listens_for = EPOLLIN;
+    Ready ready;
+  };
+
+  Inside(const Settings& wanted, Permission may, Journal kept, const Journal::Found& found)
+      : settings{wanted},
+        log{wanted.verbosity},
+        permission{std::move(may)},
+        journal{std::move(kept)},
+        chronicle{[this](std::string_view line) { log.say(Level::warning, line); }},
+        events{chronicle},
+        devices{clock, wanted.places},
+        gate{permission},
+        strangers{wanted.places},
+        hands{permission, clock, wanted.places},
+        connections{wanted.limits.connections},
+        bytes{wanted.limits.queued_bytes},
+        rate{wanted.limits.messages},
+        desk{World{clock, *this, devices, gate, journal, events, hooks, strangers, *this, hands}, rulebook()} {
+    static_cast<void>(found);
+  }
+
+  [[nodiscard]] Rulebook rulebook() const {
+    Rulebook rules;
+    rules.arbiter = settings.rules;
+    rules.limits = settings.limits;
+    rules.administrators = group_of(settings.group);
+    rules.epoch = journal.epoch();
+    rules.first_claim = wire::ClaimId{journal.next_claim()};
+    rules.token_base = journal.token_base();
+    return rules;
+  }
+
+  Result<> start();
+  Result<> listen_to(Ready& ready, int fd, std::function<void()> action);
+
+  // Post.
+  bool send(ConnectionId to, std::uint32_t number, const wire::FromBroker& message,
+            std::span<const int> descriptors) override;
+  [[nodiscard]] std::size_t queued_bytes(ConnectionId to) const override;
+  void close(ConnectionId which) override;
+  // Deaths.
+  void watch(arbiter::OwnerId owner, base::UniqueFd pidfd) override;
+  void forget(arbiter::OwnerId owner) override { deaths.erase(owner); }
+
+  void accept();
+  void admit(base::UniqueFd socket);
+  void happened(Client& client, std::uint32_t what);
+  void hear(Client& client);
+  void understand(Client& client, Packet& packet);
+  void greet(Client& client, std::uint32_t number, const wire::Hello& hello);
+  [[nodiscard]] std::optional<Process> owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
+                                                Packet& packet, bool& refused);
+  void refuse(const Client& client, std::uint32_t number, errc code, std::string message);
+  void drain(Client& client);
+  bool account(Client& client, Connection::Sent sent);
+  void listen(Client& client) const;
+  void end(Client& client);
+  void settle();
+  void unplugged();
+  void look_at_strangers();
+  void tick();
+
+  Settings settings;
+  Log log;
+  SystemClock clock;
+  Permission permission;
+  Journal journal;
+  Chronicle chronicle;
+  Told events;
+  KnownDevices devices;
+  NodeGate gate;
+  NoHooks hooks;
+  StrangerWatch strangers;
+  MarkHands hands;
+  Count connections;
+  Count bytes;
+  Rate rate;
+  std::vector<std::byte> packet;  // being sent
+  std::vector<std::byte> buffer = std::vector<std::byte>(wire::kMostBytes);
+  Packet heard;
+  std::uint64_t next_connection = 1;
+
+  Loop loop;
+  struct Death {
+    base::UniqueFd pidfd;
+    Ready ready;
+  };
+  std::unordered_map<arbiter::OwnerId, std::unique_ptr<Death>> deaths;
+  std::unordered_map<ConnectionId, std::unique_ptr<Client>> clients;
+  std::vector<ConnectionId> ending;
+  std::vector<ConnectionId> paused;
+  std::optional<arbiter::Time> listen_again;  // to those who are paused, and to those who want to connect
+  bool accepting = true;
+  base::UniqueFd listener;
+  std::optional<Hotplug> hotplug;
+  Ready listener_ready;
+  Ready hands_ready;
+  Ready chronicle_ready;
+  Ready hotplug_ready;
+  Ready strangers_ready;
+  Source timer;
+  std::optional<arbiter::Time> timer_at;
+
+  Desk desk;
+};
+
+// --- The loop
+// ---------------------------------------------------------------------------------------------------------
+
+Result<> Daemon::Inside::listen_to(Ready& ready, int fd, std::function<void()> action) {
+  return ready.start(loop.get(), fd, EPOLLIN, SD_EVENT_PRIORITY_NORMAL,
+                     [this, action = std::move(action)](std::uint32_t) {
+                       action();
+                       settle();
+                     });
+}
+
+Result<> Daemon::Inside::start() {
+  sd_event* made = nullptr;
+  if (const int answer = sd_event_new(&made); answer < 0)
+    return std::unexpected(base::fault(-answer, "sd_event_new", {}));
+  loop.reset(made);
+  retire(made);
+  if (!settings.history.empty()) chronicle.start_history(settings.history);
+  auto listening = listen_at(settings.socket, settings.group);
+  if (!listening) return std::unexpected(std::move(listening.error()));
+  listener = std::move(*listening);
+  if (auto plugged = Hotplug::open())
+    hotplug = std::move(*plugged);
+  else
+    log.say(Level::warning, fmt::format("unplugged devices go unnoticed: {}", plugged.error().message));
+  if (auto heard_of = listen_to(listener_ready, listener.get(), [this] { accept(); }); !heard_of) return heard_of;
+  if (auto heard_of = listen_to(hands_ready, hands.fd(), [this] { hands.deliver(desk); }); !heard_of) return heard_of;
+  if (chronicle.fd() >= 0)
+    if (auto heard_of = listen_to(chronicle_ready, chronicle.fd(), [this] { chronicle.deliver(); }); !heard_of)
+      return heard_of;
+  if (strangers.fd() >= 0)
+    if (auto heard_of = listen_to(strangers_ready, strangers.fd(), [this] { look_at_strangers(); }); !heard_of)
+      return heard_of;
+  if (hotplug)
+    if (auto heard_of = listen_to(hotplug_ready, hotplug->fd(), [this] { unplugged(); }); !heard_of) return heard_of;
+  sd_event_source* source = nullptr;
+  const int answer = sd_event_add_time(
+      made, &source, CLOCK_MONOTONIC, UINT64_MAX, 1,
+      [](sd_event_source*, std::uint64_t, void* self) {
+        static_cast<Inside*>(self)->tick();
+        return 0;
+      },
+      this);
+  if (answer < 0) return std::unexpected(base::fault(-answer, "sd_event_add_time", {}));
+  timer.reset(source);
+  sd_event_source_set_enabled(source, SD_EVENT_OFF);
+  return {};
+}
+
+// After everything that happened: who is to go goes, and the timer is set.
+void Daemon::Inside::settle() {
+  while (!ending.empty()) {
+    const ConnectionId id = ending.back();
+    ending.pop_back();
+    const auto found = clients.find(id);
+    if (found == clients.end()) continue;
+    const std::unique_ptr<Client> gone = std::move(found->second);
+    clients.erase(found);
+    chronicle.forget(*gone);
+    connections.remove(gone->uid);
+    bytes.remove(gone->uid, gone->counted_bytes);
+    desk.closed(id);
+  }
+  std::optional<arbiter::Time> next = desk.next_deadline();
+  const auto sooner = [&](std::optional<arbiter::Time> other) {
+    if (other && (!next || *other < *next)) next = other;
+  };
+  sooner(listen_again);
+  if (const auto look = strangers.next_look()) sooner(arbiter::Time{look->time_since_epoch()});
+  if (next == timer_at) return;
+  timer_at = next;
+  if (next) {
+    const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(next->time_since_epoch()).count();
+    sd_event_source_set_time(timer.get(), static_cast<std::uint64_t>(microseconds));
+  }
+  sd_event_source_set_enabled(timer.get(), next ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+void Daemon::Inside::tick() {
+  timer_at.reset();
+  if (listen_again && *listen_again <= clock.now()) {
+    listen_again.reset();
+    for (const ConnectionId id : std::exchange(paused, {}))
+      if (const auto found = clients.find(id); found != clients.end()) {
+        found->second->paused = false;
+        listen(*found->second);
+      }
+    if (!std::exchange(accepting, true)) listener_ready.listen_for(EPOLLIN);
+    rate.sweep(clock.now());
+  }
+  look_at_strangers();
+  desk.advance();
+  settle();
+}
+
+void Daemon::Inside::look_at_strangers() {
+  for (const wire::ClaimId claim : strangers.worth_trying(StrangerWatch::Clock::now())) desk.try_again(claim);
+}
+
+void Daemon::Inside::unplugged() {
+  devices.forget();
+  for (const wire::Event& event : hotplug->take()) {
+    chronicle.happened(event);
+    if (event.kind != wire::EventKind::removed) continue;
+    desk.device_gone({event.device.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
+                      event.device.major, event.device.minor, event.device.devpts});
+  }
+}
+
+void Daemon::Inside::watch(arbiter::OwnerId owner, base::UniqueFd pidfd) {
+  auto death = std::make_unique<Death>();
+  death->pidfd = std::move(pidfd);
+  const auto started =
+      death->ready.start(loop.get(), death->pidfd.get(), EPOLLIN, kFirst, [this, owner](std::uint32_t) {
+        const std::unique_ptr<Death> gone = std::move(deaths.at(owner));  // readable for ever
+        deaths.erase(owner);
+        desk.owner_died(owner);
+        settle();
+      });
+  if (!started) log.say(Level::error, started.error().message);
+  deaths[owner] = std::move(death);
+}
+
+// --- Clients
+// ----------------------------------------------------------------------------------------------------------
+
+void Daemon::Inside::accept() {
+  constexpr int kAtOnce = 16;
+  for (int i = 0; i < kAtOnce; ++i) {
+    base::UniqueFd socket{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (socket) {
+      admit(std::move(socket));
+      continue;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      log.say(Level::warning, fmt::format("cannot accept a connection: {}", base::errno_text(errno)));
+      accepting = false;
+      listener_ready.listen_for(0);
+      listen_again = clock.now() + kAcceptAgain;
+    }
+    return;
+  }
+}
+
+void Daemon::Inside::admit(base::UniqueFd socket) {
+  const int on = 1;
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return;
+  auto process = peer_of_socket(socket.get());
+  if (!process) return log.say(Level::debug, fmt::format("a client is not let in: {}", process.error().message));
+  const uid_t uid = process->peer.rights.uid;
+  if (!connections.add(uid))
+    return log.say(Level::info,
+                   fmt::format("user {} has {} connections, which is the limit", uid, connections.of(uid)));
+  const ConnectionId id{next_connection++};
+  auto made = std::make_unique<Client>(*this, id, std::move(socket));
+  Client& client = *made;
+  client.pid = process->peer.process.pid;
+  client.uid = uid;
+  client.process = std::move(*process);
+  const auto started = client.ready.start(loop.get(), client.connection.fd(), EPOLLIN, SD_EVENT_PRIORITY_NORMAL,
+                                          [this, &client](std::uint32_t what) {
+                                            happened(client, what);
+                                            settle();
+                                          });
+  clients.emplace(id, std::move(made));
+  if (!started) {
+    log.say(Level::error, started.error().message);
+    end(client);
+  }
+}
+
+void Daemon::Inside::happened(Client& client, std::uint32_t what) {
+  if (client.ending) return;
+  if ((what & EPOLLOUT) != 0) drain(client);
+  if ((what & EPOLLIN) != 0 && !client.ending) return hear(client);
+  if ((what & (EPOLLHUP | EPOLLERR)) != 0) end(client);
+}
+
+void Daemon::Inside::hear(Client& client) {
+  switch (client.connection.receive(buffer, heard)) {
+    case Connection::Heard::nothing:
+      return;
+    case Connection::Heard::end:
+      return end(client);
+    case Connection::Heard::packet:
+      break;
+  }
+  understand(client, heard);
+  heard.descriptors.clear();
+  if (const auto again = rate.count(client.uid, clock.now()); again && !client.ending) {
+    client.paused = true;
+    paused.push_back(client.id);
+    listen(client);
+    listen_again = listen_again ? std::min(*listen_again, *again) : *again;
+  }
+}
+
+void Daemon::Inside::understand(Client& client, Packet& from) {
+  auto message = wire::decode_from_client(from.bytes, from.descriptors.size());
+  if (!message) {
+    log.say(Level::info, fmt::format("process {} sent {}", client.pid, wire::to_string(message.error())));
+    return end(client);
+  }
+  if (from.sender != client.pid)
+    return refuse(client, message->number, errc::not_held,
+                  fmt::format("process {} speaks through a connection of process {}", from.sender, client.pid));
+  const auto* const hello = std::get_if<wire::Hello>(&message->body);
+  if ((hello != nullptr) == client.greeted) return end(client);
+  if (hello != nullptr) return greet(client, message->number, *hello);
+  if (const auto* const watch = std::get_if<wire::Watch>(&message->body)) {
+    send(client.id, message->number, wire::Done{}, {});
+    return chronicle.subscribe(client, *watch);
+  }
+  if (const auto* const question = std::get_if<wire::HistoryQuery>(&message->body))
+    return chronicle.ask(client, message->number, *question);
+  bool refused = false;
+  auto owner = owner_in(client, *message, from, refused);
+  if (!refused) desk.heard(client.id, *message, std::move(owner));
+}
+
+std::optional<Process> Daemon::Inside::owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
+                                                Packet& from, bool& refused) {
+  const auto* const claim = std::get_if<wire::Claim>(&message.body);
+  const auto* const find = std::get_if<wire::Find>(&message.body);
+  const bool given = (claim != nullptr && claim->owner == wire::OwnerGiven::by_pidfd) ||
+                     (find != nullptr && find->owner == wire::OwnerGiven::by_pidfd);
+  if (!given || from.descriptors.empty()) return std::nullopt;
+  auto owner = process_of_pidfd(std::move(from.descriptors.front()));
+  if (owner) return std::move(*owner);
+  refuse(client, message.number, static_cast<errc>(owner.error().code.value()), owner.error().message);
+  refused = true;
+  return std::nullopt;
+}
+
+void Daemon::Inside::greet(Client& client, std::uint32_t number, const wire::Hello& hello) {
+  const bool both_know = hello.oldest <= wire::kVersion && hello.newest >= wire::kVersion;
+  send(client.id, number, wire::Welcome{static_cast<std::uint16_t>(both_know ? wire::kVersion : 0), journal.epoch()},
+       {});
+  if (!both_know) return end(client);
+  client.greeted = true;
+  desk.opened(client.id, std::move(client.process));
+}
+
+void Daemon::Inside::refuse(const Client& client, std::uint32_t number, errc code, std::string message) {
+  wire::Refused refused;
+  refused.code = code;
+  refused.message = std::move(message);
+  send(client.id, number, refused, {});
+}
+
+bool Daemon::Inside::send(ConnectionId to, std::uint32_t number, const wire::FromBroker& message,
+                          std::span<const int> descriptors) {
+  const auto found = clients.find(to);
+  if (found == clients.end() || found->second->ending) return false;
+  if (const auto encoded = wire::encode(number, message, packet); !encoded) {
+    log.say(Level::error, fmt::format("cannot say it: {}", wire::to_string(encoded.error())));
+    return false;
+  }
+  return account(*found->second, found->second->connection.send(packet, descriptors));
+}
+
+/// Events and history come encoded.
+bool Daemon::Inside::Client::send(std::span<const std::byte> encoded) {
+  if (ending) return true;
+  if (connection.queued_bytes() > 0) return false;
+  daemon.account(*this, connection.send(encoded, {}));
+  return true;
+}
+
+// Whether it is on its way.
+bool Daemon::Inside::account(Client& client, Connection::Sent sent) {
+  const std::size_t now = client.connection.queued_bytes();
+  if (now < client.counted_bytes) bytes.remove(client.uid, client.counted_bytes - now);
+  const bool too_much = now > client.counted_bytes && !bytes.add(client.uid, now - client.counted_bytes);
+  client.counted_bytes = too_much ? client.counted_bytes : now;
+  if (too_much || sent == Connection::Sent::full)
+    log.say(Level::notice, fmt::format("process {} does not read what it is sent: it is dropped", client.pid));
+  if (too_much || sent == Connection::Sent::full || sent == Connection::Sent::end) {
+    end(client);
+    return false;
+  }
+  listen(client);
+  return sent != Connection::Sent::failed;
+}
+
+void Daemon::Inside::listen(Client& client) const {
+  const bool to_write = client.connection.queued_bytes() > 0 || chronicle.wants_ready(client);
+  const std::uint32_t wanted = (client.paused ? 0U : EPOLLIN) | (to_write ? EPOLLOUT : 0U);
+  if (std::exchange(client.listens_for, wanted) != wanted) client.ready.listen_for(wanted);
+}
+
+void Daemon::Inside::drain(Client& client) {
+  account(client, client.connection.flush());
+  if (client.ending || client.connection.queued_bytes() > 0) return;
+  desk.drained(client.id);
+  if (!client.ending && client.connection.queued_bytes() == 0) chronicle.ready(client);
+  listen(client);
+}
+
+std::size_t Daemon::Inside::queued_bytes(ConnectionId to) const {
+  const auto found = clients.find(to);
+  return found == clients.end() ? 0 : found->second->connection.queued_bytes();
+}
+
+void Daemon::Inside::close(ConnectionId which) {
+  if (const auto found = clients.find(which); found != clients.end()) end(*found->second);
+}
+
+void Daemon::Inside::end(Client& client) {
+  if (!std::exchange(client.ending, true)) ending.push_back(client.id);
+}
+
+// --- The whole
+// --------------------------------------------------------------------------------------------------------
+
+Daemon::Daemon(std::unique_ptr<Inside> inside) : inside_{std::move(inside)} {}
+Daemon::Daemon(Daemon&&) noexcept = default;
+Daemon::~Daemon() = default;
+
+Result<Daemon> Daemon::start(const Settings& settings) {
+  raise_descriptor_limit();
+  auto permission = Permission::start();
+  if (!permission) return std::unexpected(std::move(permission.error()));
+  Journal::Found found;
+  auto journal = Journal::open({settings.state, {}}, found);
+  if (!journal) return std::unexpected(std::move(journal.error()));
+  auto inside = std::make_unique<Inside>(settings, std::move(*permission), std::move(*journal), found);
+  if (auto started = inside->start(); !started) return std::unexpected(std::move(started.error()));
+  return Daemon{std::move(inside)};
+}
+
+Result<> Daemon::run() {
+  inside_->log.say(Level::notice, fmt::format("ready on {}", inside_->settings.socket));
+  ::sd_notify(0, "READY=1");
+  const int answer = sd_event_loop(inside_->loop.get());
+  ::sd_notify(0, "STOPPING=1");
+  if (answer < 0) return std::unexpected(base::fault(-answer, "sd_event_loop", {}));
+  return {};
+}
+
+}  // namespace holdfast::broker
