@@ -9,8 +9,10 @@
 #include <holdfast/error.hpp>
 #include <holdfast/options.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +34,21 @@ struct MarkReport {
 
 /// "/dev/ttyS0: flock: taken", "/dev/sg2: flock: not available: not permitted to open it"
 [[nodiscard]] HF_API std::string to_string(const MarkReport& report);
+
+/// Something that the broker said about a claim. Without a broker there are none.
+struct Notice {
+  enum class Kind : std::uint8_t {
+    asked_to_leave,  ///< somebody with the right to do so wants the device: it is taken back when `grace` is over
+    lapses_soon,     ///< the claim's time is over in `grace`: renew() in time
+    lapsed,          ///< the claim is over: its time was
+    revoked,         ///< the claim is over: it was taken back
+    device_gone,     ///< the claim is over, or soon is: a device was pulled out
+  };
+  Kind kind = Kind::revoked;
+  std::chrono::nanoseconds grace{};  ///< 0 when the claim is over; counted from the moment of sending
+  std::string by;                    ///< who asked: "root[812]"; empty when nobody did
+  std::string reason;                ///< what they said
+};
 
 /// The right to use one or more devices.
 ///
@@ -70,22 +87,40 @@ class HF_API Claim {
   ///          index out of range
   [[nodiscard]] Result<int> fd(std::size_t index = 0);
 
-  /// Whether the devices are still there.
+  /// Whether the devices are still there, and ours. Takes in what the broker has said; notices() tells it in full.
+  ///
+  /// Once the broker has taken the claim back, check() and every other call but release() answer revoked or lapsed. The
+  /// descriptors stay open until release(), but others may have the device: stop using them.
   ///
   /// A device that is pulled out stays claimed: its locks live on in our descriptors, and most drivers keep its number
   /// for us. Plugged in again it is another device, to be claimed anew by its stable name; where it got the old number
   /// back (input devices), that is refused until release().
-  /// \returns gone, naming the device; not_held
-  /// \cost  one lstat(2) a device
+  /// \returns gone, naming the device; revoked or lapsed; not_held
+  /// \cost  one lstat(2) a device; one recvmsg(2) more where the broker knows of the claim
   [[nodiscard]] Result<> check();
 
   /// A descriptor that poll(2) shows readable when check() may answer otherwise than before. Call check() then.
   ///
-  /// Borrowed: closed by release(), not to be read. Made on first use: an inotify instance (inotify(7): by default a
-  /// user has 128 of them), which makes release() some 5 ms longer after the devices are free.
+  /// It also hears what the broker says: somebody asks for the device, the claim's time is nearly over, the claim is
+  /// over. Borrowed: closed by release(), not to be read. Made on first use: an inotify instance (inotify(7): by
+  /// default a user has 128 of them), which makes release() some 5 ms longer after the devices are free.
   /// \returns no_resources when the user has no inotify instance left: call check() from time to time then; gone, when
   ///          a device went before; not_held
   [[nodiscard]] Result<int> notice_fd();
+
+  /// What the broker has said about this claim since the last call, oldest first. Never waits.
+  [[nodiscard]] std::vector<Notice> notices();
+
+  /// The claim's time starts anew, and is `lease` long.
+  /// \returns the time left, which the broker may have cut; not_held when the claim has no limit or nobody who counts
+  ///          (Options::lease); revoked or lapsed when it is too late
+  [[nodiscard]] Result<std::chrono::nanoseconds> renew(std::chrono::nanoseconds lease);
+
+  /// What is left of the claim's time; nullopt when it has no limit.
+  [[nodiscard]] std::optional<std::chrono::nanoseconds> time_left() const;
+
+  /// Whether the broker knows of the claim; what it offers works then.
+  [[nodiscard]] bool is_brokered() const noexcept;
 
   /// Gives the devices back. Idempotent; cannot fail: what vanished meanwhile is as good as given back.
   /// \cost  the reverse of claim(): a dozen system calls on a terminal
@@ -122,15 +157,21 @@ class HF_API Claim {
 /// Takes devices with every convention that applies, all or nothing, or refuses and holds nothing.
 ///
 /// A device is named by any path, a symbolic link, or "c4:64" / "b8:0". No open(2) of a device happens before its
-/// proxy lock and its lock files are held. Waiting wakes on the kernel's close events of the lock file and the node
-/// and looks five times a second at what has no event; it holds nothing meanwhile.
+/// proxy lock and its lock files are held. Where the broker answers ($HOLDFAST_SOCKET, else /run/holdfast/socket; an
+/// empty variable means none), it takes the marks for this process and keeps the queue; both keep the descriptors, so
+/// the death of either ends nothing that the other holds. Without it, waiting wakes on the kernel's close events of the
+/// lock file and the node and looks five times a second at what has no event; it holds nothing meanwhile.
 ///
 /// \param devices  at least one; duplicates and several names of one device count once
 /// \thread  thread-safe. Two claims of one process exclude each other like those of two processes.
-/// \returns refused, timed_out, interrupted as `options` say; invalid_argument for an empty list or path;
-///          no_such_device, not_a_device, not_permitted, gone; ambiguous for a drive whose names cannot be told apart;
-///          no_resources for EMFILE, ENFILE, ENOMEM, ENOSPC; system_fault for the rest, with errno
-/// \cost    a terminal: some 40 system calls; measured against the bare calls in bench/
+/// \returns refused, timed_out, interrupted as `options` say; deadlock when waiting would close a cycle of owners,
+/// which
+///          the message names (broker only; so is claiming again, and waiting, for what this process has);
+///          invalid_argument for an empty list or path; no_such_device, not_a_device, not_permitted, gone; ambiguous
+///          for a drive whose names cannot be told apart; no_resources for EMFILE, ENFILE, ENOMEM, ENOSPC; system_fault
+///          for the rest, with errno, and for a time limit where there is no broker to keep it
+/// \cost    a terminal: some 40 system calls, three of them to find no broker; measured against the bare calls in
+/// bench/
 /// \source  fcntl_locking(2), flock(2), ioctl_tty(2), open(2), FHS 3.0 section 5.9, libburn doc/ddlp.txt
 [[nodiscard]] HF_API Result<Claim> claim(std::span<const std::string> devices, const Options& options = {});
 [[nodiscard]] HF_API Result<Claim> claim(std::string_view device, const Options& options = {});

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -115,6 +116,23 @@ enum class Opening : std::uint8_t {
   never,    ///< only the conventions that need no open: proxy, ddlp, uucp
 };
 
+/// Whether the broker (holdfastd) arbitrates. Without it waiters are woken all at once and the fastest gets the device;
+/// with it they have an order, and what needs somebody who watches works: priorities, time limits, notices. Both
+/// exclude each other and everybody else by the same marks.
+enum class Way : std::uint8_t {
+  broker_if_there,  ///< where its socket answers and it sees the device, else without it
+  never_broker,
+};
+
+/// Who comes first among waiters at the broker; without it all are equal.
+enum class Priority : std::uint8_t { idle, low, normal, high, urgent };
+
+/// Where a waiting claim stands in the broker's queue.
+struct Progress {
+  std::uint32_t ahead = 0;                             ///< requests that come before this one
+  std::optional<std::chrono::nanoseconds> estimate{};  ///< until its turn, as far as earlier claims let one guess
+};
+
 /// Everything one can say about a claim. The defaults ask for one function, exclusively, at once.
 struct Options {
   Mode mode = Mode::exclusive;
@@ -124,6 +142,14 @@ struct Options {
   Cover cover = Cover::function;
   Opening opening = Opening::allowed;
   ConventionSet conventions = ConventionSet::all();
+  Way way = Way::broker_if_there;
+  Priority priority = Priority::normal;
+  /// The claim's time: it lapses so long after it was granted, or was renewed. Needs the broker.
+  std::optional<std::chrono::nanoseconds> lease{};
+  /// Called by the waiting thread, inside claim(), when the place in the queue becomes known and whenever it changes.
+  /// Must not throw; a claim may not be taken from inside it. Where on_signal is give_up, signals are blocked
+  /// meanwhile.
+  std::function<void(const Progress& progress)> on_progress{};
   std::string purpose{};  ///< shown to others in `holdfast status`; control characters are replaced, cut at 80 bytes
 };
 

@@ -4,7 +4,7 @@
 #include <holdfast/claim.hpp>
 
 #include "base/error.hpp"
-#include "claim/holding.hpp"
+#include "claim/brokered.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,7 +16,7 @@
 namespace holdfast {
 
 struct Claim::State {
-  explicit State(claiming::Holding taken) : holding{std::move(taken)} {}
+  explicit State(claiming::Claimed taken) : holding{std::move(taken.holding)}, ticket{std::move(taken.ticket)} {}
 
   // In a forked child the descriptors are closed already (base/process_fd.hpp), and `mutex` may be held for ever by a
   // thread that is not there: a child touches nothing of this.
@@ -24,6 +24,7 @@ struct Claim::State {
 
   std::mutex mutex;
   claiming::Holding holding;
+  std::unique_ptr<claiming::Ticket> ticket;  // nullptr: the broker knows nothing of the claim
   const pid_t owner = ::getpid();
   bool released = false;
 };
@@ -33,6 +34,29 @@ namespace {
 Error not_held() {
   return base::failure(errc::not_held,
                        "the claim is not held by this process: it was released, moved away, or inherited by fork", {});
+}
+
+// `use` of the claim by its owner while it is held; else why it is not.
+template <class State, class Use>
+auto while_held(State* state, Use use) -> decltype(use(*state)) {
+  if (state == nullptr || !state->is_ours()) return std::unexpected(not_held());
+  const std::lock_guard guard{state->mutex};
+  if (state->released) return std::unexpected(not_held());
+  if (state->ticket && state->ticket->ended()) return std::unexpected(*state->ticket->ended());
+  return use(*state);
+}
+
+Result<> set_close_on_exec(int fd, int flag) {
+  if (fd >= 0 && ::fcntl(fd, F_SETFD, flag) != 0) return std::unexpected(base::fault(errno, "F_SETFD", {}));
+  return {};
+}
+
+// The connection, too: the broker takes its end for the claim's.
+template <class State>
+Result<> set_close_on_exec(const State& state, int flag) {
+  for (const int fd : state.holding.descriptors())
+    if (auto set = set_close_on_exec(fd, flag); !set) return set;
+  return set_close_on_exec(state.ticket ? state.ticket->fd() : -1, flag);
 }
 
 }  // namespace
@@ -60,73 +84,80 @@ Claim::~Claim() {
 bool Claim::held() const noexcept {
   if (!state_ || !state_->is_ours()) return false;
   const std::lock_guard guard{state_->mutex};
-  return !state_->released;
+  return !state_->released && !(state_->ticket && state_->ticket->ended());
 }
 
 void Claim::release() noexcept {
   if (!state_ || !state_->is_ours()) return;
   const std::lock_guard guard{state_->mutex};
   if (std::exchange(state_->released, true)) return;
-  state_->holding.give_back();
+  if (state_->ticket)
+    state_->ticket->release(state_->holding);
+  else
+    state_->holding.give_back();
 }
 
 Result<int> Claim::fd(std::size_t index) {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return state_->holding.use_fd(index);
+  return while_held(state_.get(), [&](State& state) { return state.holding.use_fd(index); });
 }
 
 Result<> Claim::check() {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return state_->holding.check();
+  return while_held(state_.get(), [](State& state) {
+    if (state.ticket)
+      if (auto there = state.ticket->heed(state.holding); !there) return there;
+    return state.holding.check();
+  });
 }
 
 Result<int> Claim::notice_fd() {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return state_->holding.notice_fd();
+  return while_held(state_.get(), [](State& state) {
+    auto fd = state.holding.notice_fd();
+    if (fd && state.ticket) state.holding.notice_also(state.ticket->fd());
+    return fd;
+  });
 }
 
-Result<> Claim::downgrade() {
-  if (!held()) return std::unexpected(not_held());
+std::vector<Notice> Claim::notices() {
+  if (!state_ || !state_->is_ours()) return {};
   const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return state_->holding.downgrade();
+  if (!state_->ticket) return {};
+  if (!state_->released) static_cast<void>(state_->ticket->heed(state_->holding));
+  return state_->ticket->notices();
+}
+
+Result<std::chrono::nanoseconds> Claim::renew(std::chrono::nanoseconds lease) {
+  return while_held(state_.get(), [&](State& state) -> Result<std::chrono::nanoseconds> {
+    if (state.ticket) return state.ticket->renew(state.holding, lease);
+    return std::unexpected(base::failure(errc::not_held, "the claim has no time limit: no broker knows of it", {}));
+  });
+}
+
+std::optional<std::chrono::nanoseconds> Claim::time_left() const {
+  if (!held()) return std::nullopt;
+  const std::lock_guard guard{state_->mutex};
+  return state_->ticket ? state_->ticket->time_left() : std::nullopt;
+}
+
+bool Claim::is_brokered() const noexcept { return held() && state_->ticket != nullptr; }
+
+Result<> Claim::downgrade() {
+  return while_held(state_.get(), [](State& state) {
+    return state.ticket ? state.ticket->downgrade(state.holding) : state.holding.downgrade();
+  });
 }
 
 Result<> Claim::upgrade() {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return state_->holding.upgrade();
+  return while_held(state_.get(), [](State& state) {
+    return state.ticket ? state.ticket->upgrade(state.holding) : state.holding.upgrade();
+  });
 }
-
-namespace {
-
-Result<> set_close_on_exec(const claiming::Holding& holding, int flag) {
-  for (const int fd : holding.descriptors())
-    if (::fcntl(fd, F_SETFD, flag) != 0) return std::unexpected(base::fault(errno, "F_SETFD", {}));
-  return {};
-}
-
-}  // namespace
 
 Result<> Claim::leave_to_exec() {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return set_close_on_exec(state_->holding, 0);
+  return while_held(state_.get(), [](State& state) { return set_close_on_exec(state, 0); });
 }
 
 Result<> Claim::keep_from_exec() {
-  if (!held()) return std::unexpected(not_held());
-  const std::lock_guard guard{state_->mutex};
-  if (state_->released) return std::unexpected(not_held());
-  return set_close_on_exec(state_->holding, FD_CLOEXEC);
+  return while_held(state_.get(), [](State& state) { return set_close_on_exec(state, FD_CLOEXEC); });
 }
 
 Mode Claim::mode() const noexcept {
@@ -156,10 +187,13 @@ std::vector<MarkReport> Claim::report() const {
 }
 
 Result<Claim> claim(std::span<const std::string> devices, const Options& options) {
-  auto holding = claiming::take(devices, options, base::self());
-  if (!holding) return std::unexpected(std::move(holding.error()));
-  if (options.owner_scope == OwnerScope::tree) holding->share_with_children();
-  return Claim{std::make_unique<Claim::State>(std::move(*holding))};
+  auto taken = claiming::claim_either_way(devices, options, claiming::Owner::this_process());
+  if (!taken) return std::unexpected(std::move(taken.error()));
+  if (options.owner_scope == OwnerScope::tree) {
+    taken->holding.share_with_children();
+    if (taken->ticket) taken->ticket->share_with_children();
+  }
+  return Claim{std::make_unique<Claim::State>(std::move(*taken))};
 }
 
 Result<Claim> claim(std::string_view device, const Options& options) {

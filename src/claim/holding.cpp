@@ -97,17 +97,42 @@ void Holding::close_what_only_closing_ends() noexcept {
   }
 }
 
-Result<> Holding::take_driver_locks(const Options& options, base::ProcessId owner, const base::Places& places) {
-  const convention::Entry& driver = convention::entry(Convention::driver);
-  if (!options.conventions.contains(driver.id) || options.opening == Opening::never) return {};
+Result<> Holding::take_also(ConventionSet conventions, const Options& options, base::ProcessId owner,
+                            const base::Places& places) {
+  if (options.opening == Opening::never) return {};
   const convention::Terms terms{mode_, owner, options.purpose, places};
-  for (const HeldNode& node : nodes_) {
-    if (node.subject.fd < 0 || driver.inapplicable(node.subject)) continue;
-    auto taken = driver.take(node.subject, terms);
-    if (!taken) return std::unexpected(std::move(taken.error().error));
-    marks_.push_back(std::move(*taken));
+  for (const convention::Entry& entry : convention::table()) {
+    if (!conventions.contains(entry.id) || !options.conventions.contains(entry.id)) continue;
+    for (const HeldNode& node : nodes_) {
+      if (entry.inapplicable(node.subject) || (entry.id == Convention::driver && node.subject.fd < 0)) continue;
+      auto taken = entry.take(node.subject, terms);
+      if (taken) {
+        marks_.push_back(std::move(*taken));
+      } else if (taken.error().kind != Obstacle::Kind::unavailable) {
+        return std::unexpected(std::move(taken.error().error));
+      } else {
+        unavailable_.push_back(
+            {node.subject.node.path, entry.id, MarkReport::State::not_available, taken.error().error.message});
+      }
+    }
   }
   return {};
+}
+
+Result<> Holding::follow(Mode mode) {
+  for (const auto& mark : marks_) {
+    if (mark->view().convention == Convention::o_excl) continue;
+    auto changed = mark->change_mode(mode);
+    if (!changed && changed.error().kind != Obstacle::Kind::unavailable)
+      return std::unexpected(std::move(changed.error().error));
+  }
+  mode_ = mode;
+  return {};
+}
+
+void Holding::drop_exclusive() noexcept {
+  for (const auto& mark : marks_)
+    if (mark->view().convention == Convention::o_excl) mark->lend();
 }
 
 void Holding::lay_out(Cover cover) {
@@ -220,6 +245,10 @@ Result<int> Holding::notice_fd() {
   if (auto there = check(); !there) return std::unexpected(std::move(there.error()));
   watch_ = std::move(*watch);
   return watch_->fd();
+}
+
+void Holding::notice_also(int fd) {
+  if (watch_) watch_->also(fd);
 }
 
 Result<int> Holding::use_fd(std::size_t index) {

@@ -42,9 +42,14 @@ class Holding {
   /// Closes what keeps others out until its last copy is closed, O_EXCL and the descriptors of use_fd(), because no
   /// other process can give that back by name. The rest is kept.
   void close_what_only_closing_ends() noexcept;
-  /// Takes the driver's locks, which cannot be handed from process to process, where the claim's terms want them.
-  [[nodiscard]] Result<> take_driver_locks(const Options& options, base::ProcessId owner,
-                                           const base::Places& places = {});
+  /// Takes conventions of the phase `opened` that whoever took the rest has left to this process.
+  [[nodiscard]] Result<> take_also(ConventionSet conventions, const Options& options, base::ProcessId owner,
+                                   const base::Places& places = {});
+  /// Another process has changed the mode of the marks over the same descriptions: changes what is this one's alone.
+  /// O_EXCL is left to drop_exclusive() and to what adopt_exclusive() brings.
+  [[nodiscard]] Result<> follow(Mode mode);
+  /// Closes our copies of O_EXCL descriptions, as a shared claim has none.
+  void drop_exclusive() noexcept;
   /// Lets forked children inherit the descriptors (OwnerScope::tree).
   void share_with_children() noexcept;
 
@@ -72,6 +77,8 @@ class Holding {
   /// As Claim::check() and Claim::notice_fd().
   [[nodiscard]] Result<> check();
   [[nodiscard]] Result<int> notice_fd();
+  /// Where somebody listens at notice_fd(): `fd` is heard there too, until it is closed.
+  void notice_also(int fd);
 
  private:
   friend class Taking;
@@ -103,6 +110,10 @@ struct Obstruction {
 [[nodiscard]] std::expected<Holding, Obstruction> attempt(std::span<const device::Device> devices,
                                                           const Options& options, base::ProcessId owner,
                                                           const base::Places& places = {});
+
+/// Who the devices are, each once, in the order given; not_permitted when one of them may not be opened.
+[[nodiscard]] Result<std::vector<device::Device>> identify(std::span<const std::string> devices,
+                                                           const base::Places& places = {});
 
 /// Takes everything for `devices` or nothing, waiting as `options.wait` says.
 /// \param owner  whose pid the lock files carry; it must live at least as long as the claim

@@ -123,6 +123,24 @@ class Unpacking {
     return holding;
   }
 
+  Result<> adopt_exclusive(const wire::Marks& marks, Holding& holding) {
+    next_ = static_cast<std::size_t>(std::ranges::count_if(
+        marks.nodes, [](const wire::ClaimedNode& node) { return node.open != wire::NodeOpen::closed; }));
+    for (const wire::ClaimedMark& mark : marks.marks) {
+      if (mark.convention == Convention::o_excl && mark.state == wire::MarkState::taken && mark.descriptors > 0) {
+        std::erase_if(holding.marks_, [&](const auto& held) {
+          const MarkView view = held->view();
+          return view.convention == Convention::o_excl && mark.node < marks.nodes.size() &&
+                 is_named(marks.nodes[mark.node].device, view.node);
+        });
+        if (auto adopted = adopt(mark, holding); !adopted) return adopted;
+      } else {
+        next_ = std::min(next_ + mark.descriptors, descriptors_.size());
+      }
+    }
+    return {};
+  }
+
  private:
   Result<> adopt_nodes(const wire::Marks& marks, Holding& holding) {
     const bool same = std::ranges::equal(marks.nodes, holding.nodes_, [](const auto& claimed, const HeldNode& node) {
@@ -183,6 +201,11 @@ class Unpacking {
   std::vector<base::ProcessFd> descriptors_;
   std::size_t next_ = 0;
 };
+
+Result<> adopt_exclusive(Holding& holding, const wire::Marks& marks, std::vector<base::ProcessFd> descriptors,
+                         const Adoption& adoption) {
+  return Unpacking{adoption, std::move(descriptors)}.adopt_exclusive(marks, holding);
+}
 
 Result<Holding> unpack(std::vector<device::Device> devices, const wire::Marks& marks,
                        std::vector<base::ProcessFd> descriptors, const Adoption& adoption) {

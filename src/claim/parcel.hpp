@@ -40,4 +40,8 @@ struct Adoption {
 [[nodiscard]] Result<Holding> unpack(std::vector<device::Device> devices, const wire::Marks& marks,
                                      std::vector<base::ProcessFd> descriptors, const Adoption& adoption);
 
+/// After an upgrade by another process: its O_EXCL descriptions in place of ours. The rest of `marks` is what we have.
+[[nodiscard]] Result<> adopt_exclusive(Holding& holding, const wire::Marks& marks,
+                                       std::vector<base::ProcessFd> descriptors, const Adoption& adoption);
+
 }  // namespace holdfast::claiming

@@ -242,6 +242,13 @@ std::expected<Holding, Obstruction> attempt(std::span<const Device> devices, con
   return std::unexpected(Obstruction{std::move(holding.error()), taking.blocked_by(), taking.blocked_node()});
 }
 
+Result<std::vector<Device>> identify(std::span<const std::string> devices, const base::Places& places) {
+  const Options none;
+  Taking taking{none, Terms{none.mode, {}, {}, places}};
+  if (auto identified = taking.identify(devices); !identified) return std::unexpected(std::move(identified.error()));
+  return taking.devices();
+}
+
 Result<Holding> take(std::span<const std::string> devices, const Options& options, base::ProcessId owner,
                      const base::Places& places) {
   if (devices.empty()) return std::unexpected(base::failure(errc::invalid_argument, "no device was named", {}));

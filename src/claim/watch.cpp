@@ -42,6 +42,11 @@ Result<> Watch::add(const device::Node& node, int terminal) {
   return {};
 }
 
+void Watch::also(int fd) const {
+  // Without memory for it, it is looked at when somebody asks.
+  static_cast<void>(listen_to(epoll_.get(), fd, EPOLLIN));
+}
+
 void Watch::forget() {
   std::array<char, 4096> events;
   while (::read(inotify_.get(), events.data(), events.size()) > 0) {

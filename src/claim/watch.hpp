@@ -19,6 +19,8 @@ class Watch {
   [[nodiscard]] static Result<Watch> start();
   /// `terminal`: an open descriptor of the node when it is a terminal, else -1.
   [[nodiscard]] Result<> add(const device::Node& node, int terminal);
+  /// Hears `fd` while it has something to read.
+  void also(int fd) const;
   /// Readable once something was heard that forget() has not taken.
   [[nodiscard]] int fd() const { return epoll_.get(); }
   void forget();
