@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+# The BPF programs, compiled by clang for the kernel's virtual machine and carried inside the library.
+find_program(BPF_CLANG NAMES clang-19 clang)
+find_program(BPF_STRIP NAMES llvm-strip-19 llvm-strip)
+find_package(PkgConfig)
+if(PKG_CONFIG_FOUND)
+  pkg_check_modules(GUARD_NEEDS libbpf>=1.1)
+endif()
+if(NOT (BPF_CLANG AND BPF_STRIP AND GUARD_NEEDS_FOUND))
+  message(STATUS "the guard is left out: it needs clang, llvm-strip and the development files of libbpf 1.1")
+  return()
+endif()
+
+set(source ${PROJECT_SOURCE_DIR}/bpf/guard.bpf.c)
+set(object ${CMAKE_CURRENT_BINARY_DIR}/guard.bpf.o)
+string(REPLACE "x86_64" "x86" target "${CMAKE_SYSTEM_PROCESSOR}")
+string(REPLACE "aarch64" "arm64" target "${target}")
+add_custom_command(
+  OUTPUT ${object}
+  # What a kernel's log would need, not the types (BTF), is stripped.
+  COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror
+          -D__TARGET_ARCH_${target} -I${PROJECT_SOURCE_DIR}/uapi -I${PROJECT_SOURCE_DIR}/bpf -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
+          -c ${source} -o ${object}
+  COMMAND ${BPF_STRIP} -g ${object}
+  DEPENDS ${source} ${PROJECT_SOURCE_DIR}/bpf/kernel.h ${PROJECT_SOURCE_DIR}/uapi/holdfast_guard.h
+  COMMENT "The guard's BPF programs" VERBATIM)
+
+holdfast_room(guard room_device)
+target_include_directories(room_guard PUBLIC ${PROJECT_SOURCE_DIR}/uapi)
+target_link_libraries(room_guard PUBLIC bpf elf z)
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/guard/programs.cpp PROPERTIES
+  COMPILE_DEFINITIONS "HOLDFAST_GUARD_OBJECT=\"${object}\"" OBJECT_DEPENDS ${object})
