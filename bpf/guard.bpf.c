@@ -198,22 +198,31 @@ static __always_inline int judge_device(const struct hf_guard_device *device, __
 	return -EBUSY;
 }
 
+static __always_inline bool is_pseudo_terminal(__u32 dev)
+{
+	return dev >> 20 >= 136 && dev >> 20 <= 143;
+}
+
 /* /dev/tty, /dev/console and /dev/tty0 stand for another terminal: that one. */
-static __always_inline __u32 terminal_behind(struct file *file, __u32 dev)
+static __always_inline void look_behind(struct file *file, struct hf_guard_device *device)
 {
 	struct tty_file_private *private;
 	struct tty_struct *tty;
+	struct dentry *node;
 
-	if (dev != HF_GUARD_DEV(5, 0) && dev != HF_GUARD_DEV(5, 1) && dev != HF_GUARD_DEV(4, 0))
-		return dev;
 	private = file->private_data;
 	if (!private)
-		return dev;
+		return;
 	tty = BPF_CORE_READ(private, tty);
 	if (!tty)
-		return dev;
-	return HF_GUARD_DEV(BPF_CORE_READ(tty, driver, major),
-			    BPF_CORE_READ(tty, driver, minor_start) + BPF_CORE_READ(tty, index));
+		return;
+	device->dev = HF_GUARD_DEV(BPF_CORE_READ(tty, driver, major),
+				   BPF_CORE_READ(tty, driver, minor_start) + BPF_CORE_READ(tty, index));
+	if (!is_pseudo_terminal(device->dev))
+		return;
+	/* Of the slave's side (drivers/tty/pty.c, ptmx_open()). */
+	node = BPF_CORE_READ(tty, driver_data);
+	device->devpts = node ? BPF_CORE_READ(node, d_sb, s_dev) : 0;
 }
 
 static __always_inline int judge(struct file *file, __u32 operation)
@@ -230,9 +239,11 @@ static __always_inline int judge(struct file *file, __u32 operation)
 		device.kind = HF_GUARD_BLOCK;
 		device.dev = inode->i_rdev;
 	} else if (format == 0020000) {
-		device.dev = terminal_behind(file, inode->i_rdev);
-		/* Each devpts numbers its terminals from 0. */
-		if (device.dev >> 20 >= 136 && device.dev >> 20 <= 143)
+		device.dev = inode->i_rdev;
+		if (device.dev == HF_GUARD_DEV(5, 0) || device.dev == HF_GUARD_DEV(5, 1) ||
+		    device.dev == HF_GUARD_DEV(4, 0))
+			look_behind(file, &device);
+		else if (is_pseudo_terminal(device.dev)) /* each devpts numbers them from 0 */
 			device.devpts = inode->i_sb->s_dev;
 	} else {
 		return 0;
@@ -487,7 +498,7 @@ static __always_inline int tell(struct seq_file *out, struct task_struct *task, 
 		return 0;
 	found.device.kind = format == 0060000 ? HF_GUARD_BLOCK : HF_GUARD_CHARACTER;
 	found.device.dev = inode->i_rdev;
-	if (format == 0020000 && inode->i_rdev >> 20 >= 136 && inode->i_rdev >> 20 <= 143)
+	if (format == 0020000 && is_pseudo_terminal(inode->i_rdev))
 		found.device.devpts = inode->i_sb->s_dev;
 	if (!bpf_map_lookup_elem(&guarded, &found.device))
 		return 0;

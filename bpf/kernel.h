@@ -24,10 +24,12 @@ struct file {
 	struct inode *f_inode;
 	void *private_data;
 } __hf_found_at_load;
+struct dentry { struct super_block *d_sb; } __hf_found_at_load;
 struct tty_driver { int major, minor_start; } __hf_found_at_load;
 struct tty_struct {
 	struct tty_driver *driver;
 	int index;
+	void *driver_data;
 } __hf_found_at_load;
 struct tty_file_private { struct tty_struct *tty; } __hf_found_at_load;
 struct signal_struct { atomic_t live; } __hf_found_at_load;
