@@ -147,7 +147,7 @@ struct Guard::State {
   Shared<hf_guard_switches> switches;
   base::Places system;
   struct RingDeleter {
-    void operator()(ring_buffer* ring) const { ring_buffer__free(ring); }
+    void operator()(ring_buffer* buffer) const { ring_buffer__free(buffer); }
   };
   std::unique_ptr<ring_buffer, RingDeleter> ring;
   const std::function<void(const Denial&)>* each = nullptr;
@@ -170,11 +170,11 @@ struct Guard::State {
   [[nodiscard]] Result<hf_guard_process> identify(int pidfd) const;
   [[nodiscard]] Result<std::uint32_t> slot_for(const hf_guard_device& device);
   [[nodiscard]] Result<> check_free(const device::Node& node, Mode mode) const;
-  [[nodiscard]] Result<> enter(std::uint32_t slot, const hf_guard_process& owner, std::uint64_t until, bool helper);
+  [[nodiscard]] Result<> enter(std::uint32_t number, const hf_guard_process& owner, std::uint64_t until, bool helper);
   void leave(const hf_guard_device& device, const hf_guard_process& owner) noexcept;
   [[nodiscard]] Result<> enlist(const hf_guard_process& process, std::uint32_t tree) const;
   void discharge(const hf_guard_process& process, std::uint32_t tree) const noexcept;
-  void extend(std::uint32_t slot, std::uint64_t until) const noexcept;
+  void extend(std::uint32_t number, std::uint64_t until) const noexcept;
 };
 
 Guard::Guard(std::unique_ptr<State> state) noexcept : state_{std::move(state)} {}
@@ -216,7 +216,10 @@ Result<Guard> Guard::open(const Places& places, const base::Places& system) {
 Result<hf_guard_process> Guard::State::identify(int pidfd) const {
   union bpf_iter_link_info which{};
   which.task.pid_fd = static_cast<std::uint32_t>(pidfd);
-  LIBBPF_OPTS(bpf_link_create_opts, options, .iter_info = &which, .iter_info_len = sizeof which);
+  bpf_link_create_opts options{};
+  options.sz = sizeof options;
+  options.iter_info = &which;
+  options.iter_info_len = sizeof which;
   const base::UniqueFd link{bpf_link_create(who.get(), 0, BPF_TRACE_ITER, &options)};
   if (!link && errno == ESRCH) return std::unexpected(base::failure(errc::not_held, "the owner is dead", {}));
   if (!link) return std::unexpected(map_fault("look for the owner"));

@@ -37,8 +37,8 @@ __asm__(
     "holdfast_guard_object_end:\n"
     ".popsection\n");
 extern "C" {
-extern const char holdfast_guard_object[];
-extern const char holdfast_guard_object_end[];
+extern const char holdfast_guard_object[];      // NOLINT(readability-identifier-naming): the assembler's names
+extern const char holdfast_guard_object_end[];  // NOLINT(readability-identifier-naming)
 }
 
 namespace holdfast::guard {
@@ -115,7 +115,9 @@ Result<Object> loaded(const Places& places) {
   latest_words.clear();
   libbpf_set_print(keep_words);
   const std::size_t size = static_cast<std::size_t>(holdfast_guard_object_end - holdfast_guard_object);
-  LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "holdfast_guard");
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.object_name = "holdfast_guard";
   Object object{bpf_object__open_mem(holdfast_guard_object, size, &options)};
   if (!object) return std::unexpected(failed("read the programs", errno));
   const Types kernel{btf__load_vmlinux_btf()};
