@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -131,18 +132,21 @@ bool Permission::become(const Credentials& who) const {
   return set_groups(who.groups) && set_file_gid(who.gid) && set_file_uid(who.uid);
 }
 
-void Permission::return_to_own() const {
-  if (!become(own_) || !set_effective(effective_)) stuck_ = true;
+bool Permission::is_own(const Credentials& who) const {
+  return who.uid == own_.uid && who.gid == own_.gid && std::ranges::is_permutation(who.groups, own_.groups);
 }
 
 Permission::Acting::Acting(const Permission& permission, const Credentials& who)
-    : permission_{&permission}, is_root_{who.uid == 0} {}
+    : permission_{&permission}, is_root_{who.uid == 0}, is_own_{permission.is_own(who)} {}
 
 Permission::Acting::Acting(Acting&& other) noexcept
-    : permission_{std::exchange(other.permission_, nullptr)}, is_root_{other.is_root_} {}
+    : permission_{std::exchange(other.permission_, nullptr)}, is_root_{other.is_root_}, is_own_{other.is_own_} {}
 
 Permission::Acting::~Acting() {
-  if (permission_ != nullptr) permission_->return_to_own();
+  if (permission_ == nullptr) return;
+  const bool returned =
+      (is_own_ || permission_->become(permission_->own_)) && permission_->set_effective(permission_->effective_);
+  if (!returned) permission_->stuck_ = true;
 }
 
 bool Permission::Acting::use(Rights rights) const {
@@ -155,7 +159,7 @@ Result<Permission::Acting> Permission::act_as(const Credentials& who) const {
     return std::unexpected(
         base::failure(errc::system_fault, "the broker could not give a client's rights back: restart it", {}));
   Acting acting{*this, who};
-  if (!become(who) || !acting.use(Rights::client))
+  if ((!acting.is_own_ && !become(who)) || !acting.use(Rights::client))
     return std::unexpected(base::failure(
         errc::system_fault, "the broker cannot act as the client: it needs CAP_SETUID and CAP_SETGID", {}));
   return acting;

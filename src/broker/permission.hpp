@@ -59,10 +59,11 @@ class Permission {
     Acting(const Permission& permission, const Credentials& who);
     const Permission* permission_;
     bool is_root_;
+    bool is_own_;  // nothing but capabilities changes, which takes none
   };
 
   /// \returns system_fault when the thread cannot become the client, or could not become itself again before
-  /// \cost  ten system calls together with the return
+  /// \cost  ten system calls together with the return; two for a client with the broker's own ids
   [[nodiscard]] Result<Acting> act_as(const Credentials& who) const;
 
   /// Whether the client may open the node for reading or for writing; uid 0 always may.
@@ -77,7 +78,7 @@ class Permission {
   Permission() = default;
   [[nodiscard]] bool become(const Credentials& who) const;
   [[nodiscard]] bool set_effective(std::uint64_t capabilities) const;
-  void return_to_own() const;
+  [[nodiscard]] bool is_own(const Credentials& who) const;
 
   Credentials own_;
   std::uint64_t permitted_ = 0;  // one bit for each capability

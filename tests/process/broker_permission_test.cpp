@@ -341,6 +341,25 @@ TEST(Permission, nothing_is_granted_without_the_capabilities_to_ask) {
   EXPECT_EQ(broker.hear(), "as before");
 }
 
+TEST(Permission, broker_without_capabilities_serves_its_own_user) {
+  const Nodes nodes;
+  if (!nodes.missing().empty()) GTEST_SKIP() << "needs " << nodes.missing();
+  const device::Node open_to_all = nodes["of_all"];
+  const device::Node closed = nodes["of_root"];
+  Child broker{[&](Peer& test) {
+    become_a_user_with({});
+    const std::string before = rights_of_this_thread();
+    const auto permission = Permission::start();
+    if (!permission) return 1;
+    const Credentials itself{kBroker, kBroker, {kDrives}};
+    test.tell(answer(*permission, itself, open_to_all) + " " + answer(*permission, itself, closed));
+    test.tell(rights_of_this_thread() == before && !permission->is_stuck() ? "as before" : "changed");
+    return 0;
+  }};
+  EXPECT_EQ(broker.hear(), "yes no");
+  EXPECT_EQ(broker.hear(), "as before");
+}
+
 // From now on the kernel refuses setgroups(2) of so many groups to this thread.
 bool refuse_to_set_groups(std::uint32_t count) {
   sock_filter program[] = {
