@@ -2,14 +2,10 @@
 // soak_test.cpp - eight processes claim three devices, exclusively and shared, while they are killed at random and born
 // again. A checker that knows nothing of claims must not see one overlap, and no device may come to a standstill.
 //
-// The checker is shared memory: who holds says so right after claim() and takes it back right before release(). A word
-// left by a killed holder names a process that is dead or dying, so it counts only while its process lives; the parent
-// clears it between the death and the reaping, while the pid cannot be used again. What it cannot see is a holder that
-// is killed before it has said so.
+// The checker is in support/overlap.hpp.
 #include "process/support/child.hpp"
 #include "process/support/devices.hpp"
-
-#include "base/process.hpp"
+#include "process/support/overlap.hpp"
 
 #include <holdfast/claim.hpp>
 
@@ -17,15 +13,12 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cstdlib>
-#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -39,41 +32,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kWorkers = 8;
 constexpr auto kStandstill = 5s;  // a second is usual; a busy machine may need more
-
-// What the checker knows of one device.
-struct Board {
-  std::atomic<pid_t> exclusive{0};
-  std::array<std::atomic<pid_t>, kWorkers> shared{};
-  std::array<std::atomic<std::uint64_t>, 2> grants{};  // exclusive, shared
-};
-
-struct Boards {
-  std::array<Board, 3> devices;
-  std::atomic<int> overlaps{0};
-  std::atomic<int> faults{0};
-};
-static_assert(std::atomic<pid_t>::is_always_lock_free);
-
-bool holds(pid_t pid) { return pid != 0 && pid != ::getpid() && base::is_alive({pid, 0}); }
-
-void hold_exclusively(Boards& boards, Board& board, int pause_us) {
-  const pid_t self = ::getpid();
-  if (holds(board.exclusive.exchange(self))) ++boards.overlaps;
-  for (const auto& sharer : board.shared)
-    if (holds(sharer)) ++boards.overlaps;
-  ::usleep(static_cast<useconds_t>(pause_us));  // the work
-  pid_t expected = self;
-  if (!board.exclusive.compare_exchange_strong(expected, 0)) ++boards.overlaps;
-}
-
-void hold_shared(Boards& boards, Board& board, int worker, int pause_us) {
-  auto& place = board.shared[static_cast<std::size_t>(worker)];
-  place = ::getpid();
-  if (holds(board.exclusive)) ++boards.overlaps;
-  ::usleep(static_cast<useconds_t>(pause_us));
-  if (holds(board.exclusive)) ++boards.overlaps;
-  place = 0;
-}
 
 enum class Claiming { real, pretended };
 
@@ -96,28 +54,19 @@ enum class Claiming { real, pretended };
       }
       mine = std::move(*taken);
     }
-    Board& board = boards.devices[device];
-    if (mode == Mode::exclusive)
-      hold_exclusively(boards, board, pause_us);
-    else
-      hold_shared(boards, board, worker, pause_us);
-    ++board.grants[mode == Mode::exclusive ? 0 : 1];
+    boards.hold(boards.devices[device], mode, worker, pause_us);
   }
 }
 
 class Soak {
  public:
   Soak(std::vector<std::string> devices, Claiming claiming) : devices_{std::move(devices)}, claiming_{claiming} {
-    void* const memory = ::mmap(nullptr, sizeof(Boards), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) std::abort();
-    boards_ = new (memory) Boards;
     for (int worker = 0; worker < kWorkers; ++worker) bear(worker);
   }
   Soak(const Soak&) = delete;
   Soak& operator=(const Soak&) = delete;
   ~Soak() {
     for (int worker = 0; worker < kWorkers; ++worker) end(worker);
-    ::munmap(boards_, sizeof(Boards));
   }
 
   // Kills now and then, until `duration` is over.
@@ -139,11 +88,7 @@ class Soak {
   [[nodiscard]] int faults() const { return boards_->faults; }
   [[nodiscard]] int kills() const { return kills_; }
   [[nodiscard]] Clock::duration longest_standstill() const { return longest_; }
-  [[nodiscard]] std::uint64_t grants() const {
-    std::uint64_t sum = 0;
-    for (const Board& board : boards_->devices) sum += board.grants[0] + board.grants[1];
-    return sum;
-  }
+  [[nodiscard]] std::uint64_t grants() const { return boards_->grants(); }
 
  private:
   void bear(int worker) {
@@ -161,14 +106,7 @@ class Soak {
     const base::UniqueFd pidfd = pidfd_of(pid);
     ::kill(pid, SIGKILL);
     static_cast<void>(wait_for_death(pidfd.get()));
-    for (Board& board : boards_->devices) {
-      pid_t expected = pid;
-      board.exclusive.compare_exchange_strong(expected, 0);
-      for (auto& place : board.shared) {
-        expected = pid;
-        place.compare_exchange_strong(expected, 0);
-      }
-    }
+    boards_->forget(pid);
     ::waitpid(pid, nullptr, 0);
   }
 
@@ -183,7 +121,7 @@ class Soak {
 
   std::vector<std::string> devices_;
   Claiming claiming_;
-  Boards* boards_ = nullptr;
+  SharedBoards boards_;
   std::array<pid_t, kWorkers> workers_{};
   std::array<std::uint64_t, 6> seen_{};
   std::array<Clock::time_point, 6> last_moved_{};
