@@ -15,7 +15,6 @@
 namespace holdfast::broker {
 namespace {
 
-using testing::HasSubstr;
 using namespace std::string_view_literals;
 
 constexpr auto kTerminal =
