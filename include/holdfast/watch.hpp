@@ -13,7 +13,9 @@
 #include <holdfast/error.hpp>
 #include <holdfast/options.hpp>
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -41,7 +43,13 @@ enum class EventKind : std::uint8_t {
 inline constexpr int kEventKindCount = 12;
 
 /// "claimed", "waiting"...
-[[nodiscard]] HF_API std::string_view to_string(EventKind kind) noexcept;
+[[nodiscard]] constexpr std::string_view to_string(EventKind kind) noexcept {
+  constexpr std::array<std::string_view, kEventKindCount> kNames{"claimed", "waiting",  "released",   "lapsed",
+                                                                 "revoked", "denied",   "added",      "removed",
+                                                                 "refused", "upgraded", "downgraded", "missed"};
+  const auto index = static_cast<std::size_t>(kind);
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
 
 /// A set of kinds.
 class EventKinds {

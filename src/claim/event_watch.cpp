@@ -4,6 +4,7 @@
 // come back: nobody who waits on the descriptor has to know.
 #include "base/error.hpp"
 #include "base/unique_fd.hpp"
+#include "claim/inquiry.hpp"
 #include "claim/link.hpp"
 #include "device/device.hpp"
 #include "wire/codec.hpp"
@@ -35,38 +36,9 @@ constexpr std::chrono::seconds kAnswer{5};
 // Between the looks of next() for a broker of which nothing was heard: a socket can be there and not listen yet.
 constexpr std::chrono::seconds kLook{1};
 
-constexpr std::array<std::string_view, kEventKindCount> kNames{"claimed", "waiting",  "released",   "lapsed",
-                                                               "revoked", "denied",   "added",      "removed",
-                                                               "refused", "upgraded", "downgraded", "missed"};
 static_assert(kEventKindCount == wire::kEventKinds);
 static_assert(static_cast<int>(EventKind::denied) == static_cast<int>(wire::EventKind::denied));
 static_assert(static_cast<int>(EventKind::missed) == static_cast<int>(wire::EventKind::missed));
-
-Result<wire::DeviceName> name_of(const std::string& given) {
-  const auto device = device::identify(given);
-  if (!device) return std::unexpected{device.error()};
-  const device::DeviceId& id = device->node.id;
-  return wire::DeviceName{device->node.path,
-                          id.kind == device::Kind::block ? wire::NodeKind::block : wire::NodeKind::character, id.major,
-                          id.minor, id.devpts};
-}
-
-Event public_event(wire::Event&& event) {
-  Event made;
-  made.kind = static_cast<EventKind>(event.kind);
-  made.at = std::chrono::time_point_cast<std::chrono::system_clock::duration>(event.at);
-  if (!event.device.path.empty()) {
-    made.number = fmt::format("{}{}:{}", event.device.kind == wire::NodeKind::block ? 'b' : 'c', event.device.major,
-                              event.device.minor);
-  }
-  made.device = std::move(event.device.path);
-  made.mode = event.mode;
-  made.who = std::move(event.who);
-  made.waited = event.waited;
-  made.held = event.held;
-  made.detail = std::move(event.detail);
-  return made;
-}
 
 Event missed(std::string detail) {
   Event event;
@@ -96,8 +68,6 @@ base::UniqueFd connected(const std::string& path) {
 
 }  // namespace
 
-std::string_view to_string(EventKind kind) noexcept { return kNames[static_cast<std::size_t>(kind)]; }
-
 // live: connected and asked; the answers come like events. away: `fd` waits for the socket to appear.
 struct Watch::State {
   enum class Phase : std::uint8_t { live, away };
@@ -112,14 +82,7 @@ struct Watch::State {
   std::vector<std::byte> packet = std::vector<std::byte>(wire::kMostBytes);
 
   [[nodiscard]] bool ours() const { return fd && owner == ::getpid(); }
-  [[nodiscard]] Error not_answering(int errnum) const {
-    Error error = base::failure(
-        errc::system_fault,
-        fmt::format("no broker answers at {}: {}; start holdfastd", base::printable(path), base::errno_text(errnum)),
-        "");
-    error.errnum = errnum;
-    return error;
-  }
+  [[nodiscard]] Error not_answering(int errnum) const { return claiming::nobody_answers(path, errnum); }
 
   // Both at once: a broker that does not know our version does not read the second.
   [[nodiscard]] static bool ask(int socket, const wire::Watch& watch) {
@@ -186,12 +149,9 @@ struct Watch::State {
   [[nodiscard]] Result<std::optional<Event>> take(wire::FromBroker&& message) {
     if (const auto* const welcome = std::get_if<wire::Welcome>(&message); welcome != nullptr && welcome->version == 0)
       return std::unexpected{base::failure(errc::system_fault, "the broker speaks another version", "")};
-    if (auto* const refused = std::get_if<wire::Refused>(&message)) {
-      Error error = base::failure(refused->code, std::move(refused->message), refused->device);
-      error.errnum = refused->errnum;
-      return std::unexpected{std::move(error)};
-    }
-    if (auto* const event = std::get_if<wire::Event>(&message)) return public_event(std::move(*event));
+    if (auto* const refused = std::get_if<wire::Refused>(&message))
+      return std::unexpected{claiming::error_from(std::move(*refused))};
+    if (auto* const event = std::get_if<wire::Event>(&message)) return claiming::event_from(std::move(*event));
     if (std::holds_alternative<wire::Done>(message)) {
       answered = true;
       if (was_away) return missed("the broker was started anew: what happened before is not known");
@@ -235,9 +195,9 @@ Result<Watch> Watch::open(std::span<const std::string> devices, EventKinds kinds
     return std::unexpected{
         base::failure(errc::invalid_argument, "more than 64 devices to watch; name none for all", "")};
   for (const std::string& each : devices) {
-    auto name = name_of(each);
-    if (!name) return std::unexpected{name.error()};
-    state->wanted.devices.push_back(std::move(*name));
+    const auto device = device::identify(each);
+    if (!device) return std::unexpected{device.error()};
+    state->wanted.devices.push_back(claiming::wire_name(device->node));
   }
   state->wanted.kinds = 0;
   for (unsigned i = 0; i < kEventKindCount; ++i)

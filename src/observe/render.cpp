@@ -65,23 +65,6 @@ Row row_of(const DeviceUse& device, const Use& use, std::chrono::system_clock::t
           base::printable(use.who.purpose, 80)};
 }
 
-std::string aligned(const std::vector<Row>& rows) {
-  std::array<std::size_t, kColumns> widths{};
-  for (const Row& row : rows)
-    for (std::size_t i = 0; i < kColumns; ++i) widths[i] = std::max(widths[i], display_width(row[i]));
-  std::string text;
-  for (const Row& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < kColumns; ++i) {
-      line += row[i];
-      line.append(widths[i] - display_width(row[i]) + 2, ' ');
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
-}
-
 ordered_json or_null(const std::string& text) { return text.empty() ? ordered_json{} : ordered_json(text); }
 
 ordered_json json_of(const Use& use) {

@@ -7,6 +7,8 @@
 
 #include "observe/observe.hpp"
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <vector>
 
@@ -37,6 +39,25 @@ enum class Zone : std::uint8_t { local, utc };
 
 /// How many columns a terminal needs for the text. Pure; knows combining and wide characters by range.
 [[nodiscard]] std::size_t display_width(std::string_view text);
+
+/// Rows of cells as lines, each column as wide as its widest cell; the last may be empty.
+template <std::size_t columns>
+[[nodiscard]] std::string aligned(const std::vector<std::array<std::string, columns>>& rows) {
+  std::array<std::size_t, columns> widths{};
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < columns; ++i) widths[i] = std::max(widths[i], display_width(row[i]));
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < columns; ++i) {
+      line += row[i];
+      line.append(widths[i] - display_width(row[i]) + 2, ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
 
 /// "2026-11-22T12:04:11.000Z"
 [[nodiscard]] std::string iso_time(std::chrono::system_clock::time_point time);
