@@ -88,6 +88,8 @@ bool flush_output() {
   return false;
 }
 
+void discard_output() { output().clear(); }
+
 void fill_standard_descriptors() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;

@@ -28,6 +28,10 @@ inline constexpr int kExitSignalled = 128;
 int run_command(const CommandLine& line);
 int claim_command(const CommandLine& line);
 int status_command(const CommandLine& line);
+int watch_command(const CommandLine& line);
+int top_command(const CommandLine& line);
+int history_command(const CommandLine& line);
+int kick_command(const CommandLine& line);
 int explain_command(const CommandLine& line);
 int doctor_command(const CommandLine& line);
 
@@ -44,6 +48,9 @@ int fail_usage(std::string_view command, std::string_view message);
 void print(std::string_view text);
 /// Writes what was printed so far; false, after a complaint, when it could not be written (full disk, closed).
 [[nodiscard]] bool flush_output();
+
+/// Forgets what was printed and not written.
+void discard_output();
 
 /// Opens /dev/null in place of descriptors 0 to 2 that are closed, so that no device or lock file becomes somebody's
 /// standard output. In the opposite direction, so that use still fails as on a closed one, and close-on-exec, so that

@@ -6,6 +6,8 @@
 
 #include <holdfast/options.hpp>
 
+#include <chrono>
+#include <cstdint>
 #include <expected>
 #include <string>
 #include <string_view>
@@ -38,6 +40,14 @@ using UsageError = std::string;
 
 /// "1", "0.25": at least 0, decimal, without sign, exponent or unit. More than the clock can count waits for ever.
 [[nodiscard]] std::expected<Wait, UsageError> parse_wait(std::string_view text);
+/// As parse_wait(), where for ever is none: at most a hundred years.
+[[nodiscard]] std::expected<std::chrono::nanoseconds, UsageError> parse_seconds(std::string_view text);
+/// 1 to 4294967295.
+[[nodiscard]] std::expected<std::uint32_t, UsageError> parse_count(std::string_view text);
+/// "2026-11-22", "2026-11-22 12:04:11", "12:04" of today, "today", "yesterday" in local time,
+/// "2026-11-22T12:04:11.000Z", and "90s", "15min", "2h", "3d" before `now`.
+[[nodiscard]] std::expected<std::chrono::system_clock::time_point, UsageError> parse_when(
+    std::string_view text, std::chrono::system_clock::time_point now);
 /// 0 to 255.
 [[nodiscard]] std::expected<int, UsageError> parse_exit_code(std::string_view text);
 /// "uucp,flock".

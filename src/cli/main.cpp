@@ -15,6 +15,14 @@ int dispatch(const Command& command, const CommandLine& line) {
       return claim_command(line);
     case Verb::status:
       return status_command(line);
+    case Verb::watch:
+      return watch_command(line);
+    case Verb::top:
+      return top_command(line);
+    case Verb::history:
+      return history_command(line);
+    case Verb::kick:
+      return kick_command(line);
     case Verb::explain:
       return explain_command(line);
     case Verb::doctor:

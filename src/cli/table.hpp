@@ -10,7 +10,7 @@
 
 namespace holdfast::cli {
 
-enum class Verb : std::uint8_t { run, claim, status, explain, doctor };
+enum class Verb : std::uint8_t { run, claim, status, watch, top, history, kick, explain, doctor };
 
 /// What getopt_long(3) returns for an option: its short letter, or a number above all letters.
 enum Key : int {
@@ -23,12 +23,16 @@ enum Key : int {
   kVerbose = 'v',
   kConvention = 'C',
   kJson = 'J',
+  kLines = 'l',
+  kSince = 'S',
   kHelp = 'h',
   kVersion = 'V',
   kWithout = 256,
   kUnit,
   kNoOpen,
   kNoHandOver,
+  kGrace,
+  kSvg,
 };
 
 struct Option {
@@ -101,6 +105,14 @@ inline constexpr Option kClaimWithout{kWithout, "without", "LIST", "take all con
 inline constexpr Option kRunNoHandOver{kNoHandOver, "no-hand-over", nullptr,
                                        "do not meet the command's own locking; needed by set-uid commands"};
 
+inline constexpr Option kKickPurpose{kPurpose, "purpose", "TEXT", "tell the holder why"};
+inline constexpr Option kKickGrace{kGrace, "grace", "SECS", "time to leave by itself, fractions allowed (10)"};
+inline constexpr Option kHistoryLines{kLines, "lines", "N", "the newest N events (100)"};
+inline constexpr Option kHistorySince{kSince, "since", "WHEN",
+                                      "since then: \"2026-11-22 12:04\", 12:04, today, yesterday, or 90s, 15min, 2h, "
+                                      "3d ago"};
+inline constexpr Option kHistorySvg{kSvg, "svg", nullptr, "draw a timeline, a row per device"};
+
 inline constexpr std::array kRun{kClaimConvention, kClaimConflict, kClaimPurpose,   kClaimNonblock, kClaimShared,
                                  kClaimVerbose,    kClaimWait,     kClaimExclusive, kRunNoHandOver, kClaimNoOpen,
                                  kUnitOption,      kClaimWithout,  kHelpOption};
@@ -108,6 +120,10 @@ inline constexpr std::array kClaim{kClaimConvention, kClaimConflict, kClaimPurpo
                                    kClaimShared,     kClaimVerbose,  kClaimWait,    kClaimExclusive,
                                    kClaimNoOpen,     kUnitOption,    kClaimWithout, kHelpOption};
 inline constexpr std::array kStatus{kJsonOption, kHelpOption};
+inline constexpr std::array kWatch{kJsonOption, kHelpOption};
+inline constexpr std::array kTop{kHelpOption};
+inline constexpr std::array kHistory{kJsonOption, kHistoryLines, kHistorySince, kHistorySvg, kHelpOption};
+inline constexpr std::array kKick{kKickPurpose, kKickGrace, kHelpOption};
 inline constexpr std::array kExplain{kJsonOption, kUnitOption, kHelpOption};
 inline constexpr std::array kDoctor{kJsonOption, kHelpOption};
 
@@ -142,6 +158,31 @@ inline constexpr std::array<std::string_view, 1> kStatus{
     "Shows the named devices, or all that anybody holds: holders and waiters, our own and those by lock files, flock, "
     "record locks and plain open descriptors. Takes nothing and opens no device. Says what it cannot see without "
     "privilege."};
+inline constexpr std::array<std::string_view, 3> kWatch{
+    "Prints a line for each event of the named devices, or of all, as the broker tells them: claimed, waiting, "
+    "released, "
+    "lapsed, revoked, denied, refused, upgraded, downgraded, and added and removed, which are the kernel's. Each line "
+    "is "
+    "written at once. With --json each is a JSON object.",
+    "Goes on until SIGINT, SIGTERM or SIGHUP, or until nobody reads its output any more, and then exits with 0. When "
+    "the "
+    "broker is started anew it says that some events may be missing, and goes on.",
+    "Needs the broker, holdfastd(8), as history and kick do."};
+inline constexpr std::array<std::string_view, 2> kTop{
+    "Shows devices with their holders and queues, full screen, as they change. Without a broker it shows what status "
+    "shows, looked at anew every two seconds.",
+    "Keys: q quits, the arrow keys and Page Up and Page Down scroll."};
+inline constexpr std::array<std::string_view, 2> kHistory{
+    "Shows what happened to the named devices, or to all, oldest first: who had them, how long, and how long he waited "
+    "for them. A device that went is known by its number or its former path. The broker keeps 90 days, and at most a "
+    "million events.",
+    "With --json each event is a JSON object in a line. With --svg they are drawn; claims without an end go on until "
+    "now."};
+inline constexpr std::array<std::string_view, 1> kKick{
+    "Takes a device from its holder through the broker: asks the holder to leave, and revokes its claim when the time "
+    "is "
+    "over. Returns when the device is free. Allowed to root, to the broker's group, and to the holder's own user. What "
+    "the holder has open stays open: a descriptor of the device can still be used by a program that does not listen."};
 inline constexpr std::array<std::string_view, 1> kExplain{
     "Shows who the device is, which other nodes reach it, and what a claim would take, in order, with what is not "
     "available and why. Takes nothing and opens no device."};
@@ -160,6 +201,13 @@ inline constexpr std::array<Entry, 3> kRun{
 inline constexpr std::array<Entry, 1> kClaim{
     Entry{"holdfast claim -m \"do not touch: long test\" /dev/ttyUSB0", "hold a port until Ctrl-C"}};
 inline constexpr std::array<Entry, 1> kStatus{Entry{"holdfast status /dev/ttyUSB0", "who has it"}};
+inline constexpr std::array<Entry, 1> kWatch{
+    Entry{"holdfast watch /dev/ttyUSB0", "who takes the port and who waits for it"}};
+inline constexpr std::array<Entry, 2> kHistory{
+    Entry{"holdfast history --since yesterday /dev/ttyUSB0", "who had the port since yesterday"},
+    Entry{"holdfast history --since 2h --svg >day.svg", "the last two hours, drawn"}};
+inline constexpr std::array<Entry, 1> kKick{
+    Entry{"holdfast kick --grace 60 -m \"the board is needed\" /dev/ttyUSB0", "a minute to leave the port"}};
 inline constexpr std::array<Entry, 1> kExplain{Entry{"holdfast explain /dev/sr0", "what a claim would take"}};
 
 }  // namespace examples
@@ -171,6 +219,14 @@ inline constexpr std::array kCommands{
             options::kClaim, examples::kClaim},
     Command{Verb::status, "status", "who holds what, and by which means", "[DEVICE...]", details::kStatus,
             options::kStatus, examples::kStatus},
+    Command{Verb::watch, "watch", "what happens to devices, as it happens", "[DEVICE...]", details::kWatch,
+            options::kWatch, examples::kWatch},
+    Command{
+        Verb::top, "top", "holders and queues, live and full screen", "[DEVICE...]", details::kTop, options::kTop, {}},
+    Command{Verb::history, "history", "who had what, how long, and waited how long", "[DEVICE...]", details::kHistory,
+            options::kHistory, examples::kHistory},
+    Command{Verb::kick, "kick", "take a device from its holder", "DEVICE", details::kKick, options::kKick,
+            examples::kKick},
     Command{Verb::explain, "explain", "what a device is and what a claim would take", "DEVICE...", details::kExplain,
             options::kExplain, examples::kExplain},
     Command{Verb::doctor, "doctor", "check this machine, with remedies", "", details::kDoctor, options::kDoctor, {}},
