@@ -159,7 +159,7 @@ struct Daemon::Inside final : Post, Deaths {
     Ready ready;
   };
 
-  Inside(const Settings& wanted, Permission may, Journal kept, const Journal::Found& found)
+  Inside(const Settings& wanted, Permission may, Journal kept, std::span<const JournalToken> tokens)
       : settings{wanted},
         log{wanted.verbosity},
         permission{std::move(may)},
@@ -173,17 +173,16 @@ struct Daemon::Inside final : Post, Deaths {
         connections{wanted.limits.connections},
         bytes{wanted.limits.queued_bytes},
         rate{wanted.limits.messages},
-        desk{World{clock, *this, devices, gate, journal, events, hooks, strangers, *this, hands}, rulebook()} {
-    static_cast<void>(found);
-  }
+        desk{World{clock, *this, devices, gate, journal, events, hooks, strangers, *this, hands}, rulebook(tokens)} {}
 
-  [[nodiscard]] Rulebook rulebook() const {
+  [[nodiscard]] Rulebook rulebook(std::span<const JournalToken> tokens) const {
     Rulebook rules;
     rules.arbiter = settings.rules;
     rules.limits = settings.limits;
     rules.administrators = group_of(settings.group);
     rules.epoch = journal.epoch();
     rules.first_claim = wire::ClaimId{journal.next_claim()};
+    for (const JournalToken& token : tokens) rules.tokens.push_back({key_of(token.device), token.token});
     rules.token_base = journal.token_base();
     return rules;
   }
@@ -478,8 +477,10 @@ void Daemon::Inside::understand(Client& client, Packet& from) {
   if (const auto* const question = std::get_if<wire::HistoryQuery>(&message->body))
     return chronicle.ask(client, message->number, *question);
   bool refused = false;
-  auto owner = owner_in(client, *message, from, refused);
-  if (!refused) desk.heard(client.id, *message, std::move(owner));
+  Enclosed enclosed{owner_in(client, *message, from, refused), {}};
+  if (std::holds_alternative<wire::Resume>(message->body))
+    for (base::UniqueFd& fd : from.descriptors) enclosed.descriptors.push_back(base::ProcessFd::adopt(std::move(fd)));
+  if (!refused) desk.heard(client.id, *message, std::move(enclosed));
 }
 
 std::optional<Process> Daemon::Inside::owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
@@ -588,7 +589,7 @@ Result<Daemon> Daemon::start(const Settings& settings) {
   Journal::Found found;
   auto journal = Journal::open({settings.state, {}}, found);
   if (!journal) return std::unexpected(std::move(journal.error()));
-  auto inside = std::make_unique<Inside>(settings, std::move(*permission), std::move(*journal), found);
+  auto inside = std::make_unique<Inside>(settings, std::move(*permission), std::move(*journal), found.tokens);
   if (auto started = inside->start(); !started) return std::unexpected(std::move(started.error()));
   return Daemon{std::move(inside)};
 }

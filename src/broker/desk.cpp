@@ -39,10 +39,15 @@ arbiter::DeviceKey key_of(const device::DeviceId& id) {
                             (id.minor & 0xfffffU)};
 }
 
+arbiter::DeviceKey key_of(const wire::DeviceName& name) {
+  return key_of(device::DeviceId{name.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
+                                 name.major, name.minor, name.devpts});
+}
+
 Desk::Desk(const World& world, const Rulebook& rules)
     : world_{world},
       rules_{rules},
-      arbiter_{rules.arbiter},
+      arbiter_{rules.arbiter, rules.tokens},
       claims_{rules.limits.claims},
       waiters_{rules.limits.waiters},
       started_{world.clock.now()},
@@ -56,12 +61,16 @@ void Desk::opened(ConnectionId connection, Process who) {
   owner.connections.insert(connection);
 }
 
-void Desk::heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, std::optional<Process> owner) {
+void Desk::heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, Enclosed enclosed) {
   if (!connections_.contains(connection)) return;
   std::visit(
       [&]<class Body>(const Body& body) {
         if constexpr (std::is_same_v<Body, wire::Claim>)
-          say(connection, message.number, body, std::move(owner));
+          say(connection, message.number, body, std::move(enclosed.owner));
+        else if constexpr (std::is_same_v<Body, wire::Find>)
+          say(connection, message.number, body, enclosed.owner);
+        else if constexpr (std::is_same_v<Body, wire::Resume>)
+          say(connection, message.number, body, std::move(enclosed.descriptors));
         else if constexpr (requires { say(connection, message.number, body); })
           say(connection, message.number, body);
         else
@@ -89,7 +98,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   const Connection& speaker = connections_.at(connection);
   const auto no = [&](const Error& error) { refuse(connection, number, error); };
   if (wanted.devices.empty()) return no(failure(errc::invalid_argument, "no device was named", {}));
-  if (auto allowed = check_owner(speaker, wanted, owner); !allowed) return no(allowed.error());
+  if (auto allowed = check_owner(speaker, wanted.owner, owner); !allowed) return no(allowed.error());
   auto devices = find_devices(wanted.devices);
   if (!devices) {
     world_.post.send(connection, number, wire::NotMine{base::printable(devices.error().message, wire::kMostText)});
@@ -134,7 +143,8 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   taking->options.conventions = wanted.conventions.without(Convention::driver);
   taking->options.purpose = wanted.purpose;
   ticket.taking = std::move(taking);
-  lay_out(ticket, wanted);
+  lay_out(ticket);
+  add_to_books(ticket);
   owners_.at(ticket.owner).tickets.insert(ticket.id);
   connections_.at(connection).tickets.insert(ticket.id);
   tickets_.emplace(ticket.id, std::move(made));
@@ -169,9 +179,9 @@ Result<std::vector<std::shared_ptr<const device::Device>>> Desk::find_devices(
   return found;
 }
 
-Result<> Desk::check_owner(const Connection& speaker, const wire::Claim& wanted,
+Result<> Desk::check_owner(const Connection& speaker, wire::OwnerGiven given,
                            const std::optional<Process>& owner) const {
-  if (wanted.owner == wire::OwnerGiven::speaker) {
+  if (given == wire::OwnerGiven::speaker) {
     if (owners_.at(speaker.speaker).dead)
       return std::unexpected(failure(errc::not_held, "the process that made this connection is dead", {}));
     return {};
@@ -187,13 +197,13 @@ Result<> Desk::check_owner(const Connection& speaker, const wire::Claim& wanted,
 
 // Two claims that would meet at a mark must meet in the arbiter: it gets every node that is covered, and for a
 // partition the disk whose lock the claim takes.
-void Desk::lay_out(Ticket& ticket, const wire::Claim& wanted) {
+void Desk::lay_out(Ticket& ticket) {
   std::vector<Node>& nodes = ticket.nodes;
   const auto add = [&](const device::Node& node, bool named) {
     nodes.push_back({key_of(node.id), node.id, node.path, named});
   };
   for (const auto& device : ticket.taking->devices) {
-    for (const device::Covered& covered : device::covered_nodes(*device, wanted.cover))
+    for (const device::Covered& covered : device::covered_nodes(*device, ticket.taking->options.cover))
       add(covered.node, covered.node.id == device->node.id);
     if (device->family != device::Family::partition || !uses_whole_disk(ticket.taking->options)) continue;
     for (const device::Sibling& sibling : device->siblings)
@@ -203,7 +213,10 @@ void Desk::lay_out(Ticket& ticket, const wire::Claim& wanted) {
                     [](const Node& a, const Node& b) { return std::tie(a.key, b.named) < std::tie(b.key, a.named); });
   const auto rest = std::ranges::unique(nodes, {}, &Node::key);
   nodes.erase(rest.begin(), rest.end());
-  for (const Node& node : nodes) {
+}
+
+void Desk::add_to_books(Ticket& ticket) {
+  for (const Node& node : ticket.nodes) {
     Book& book = books_[node.key];
     if (book.tickets++ == 0)
       book.name = {node.path, node.id.kind == device::Kind::block ? wire::NodeKind::block : wire::NodeKind::character,
@@ -298,8 +311,26 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Renew&
   world_.post.send(connection, number, wire::Renewed{ticket->id, *ticket->until - world_.clock.now()});
 }
 
-void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted) {
-  refuse(connection, number, not_held(wanted.claim));
+void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Find& wanted,
+               const std::optional<Process>& owner) {
+  const Connection& speaker = connections_.at(connection);
+  if (auto allowed = check_owner(speaker, wanted.owner, owner); !allowed)
+    return refuse(connection, number, allowed.error());
+  const auto process = processes_.find(owner ? owner->peer.process : speaker.who->process);
+  const auto has = [](const Ticket& ticket, const wire::DeviceName& name) {
+    return std::ranges::any_of(ticket.nodes, [&](const Node& node) { return node.named && node.key == key_of(name); });
+  };
+  if (process != processes_.end())
+    for (const wire::ClaimId id : owners_.at(process->second).tickets) {
+      const Ticket* ticket = find(id);
+      if (ticket == nullptr || !ticket->is_held()) continue;
+      if (!std::ranges::all_of(wanted.devices, [&](const auto& name) { return has(*ticket, name); })) continue;
+      wire::Found found{id, {}};
+      if (ticket->until) found.lapses_in = *ticket->until - world_.clock.now();
+      world_.post.send(connection, number, found);
+      return;
+    }
+  refuse(connection, number, failure(errc::not_held, "the process has no such claim", {}));
 }
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::StatusQuery& wanted) {
@@ -311,9 +342,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Status
   if (wanted.devices.empty())
     for (const auto& [key, book] : books_)
       if (book.tickets > 0) paging.left.push_back(key);
-  for (const wire::DeviceName& name : wanted.devices)
-    paging.left.push_back(key_of({name.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
-                                  name.major, name.minor, name.devpts}));
+  for (const wire::DeviceName& name : wanted.devices) paging.left.push_back(key_of(name));
   std::ranges::reverse(paging.left);
   asking.paging = std::move(paging);
   send_pages(connection);
@@ -321,9 +350,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Status
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Kick& wanted) {
   const Connection& asking = connections_.at(connection);
-  const arbiter::DeviceKey key =
-      key_of({wanted.device.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
-              wanted.device.major, wanted.device.minor, wanted.device.devpts});
+  const arbiter::DeviceKey key = key_of(wanted.device);
   std::vector<Ticket*> holders;
   for (const arbiter::Holding& holding : arbiter_.holders(key))
     if (Ticket* ticket = find_arbiter(static_cast<std::uint64_t>(holding.claim)); ticket != nullptr)

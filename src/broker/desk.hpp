@@ -48,10 +48,17 @@ struct Rulebook {
   Limits limits;
   std::optional<gid_t> administrators;  ///< may kick anybody
   wire::Epoch epoch{};
-  wire::ClaimId first_claim{1};  ///< numbers are used once, over all restarts
-  std::uint64_t token_base = 0;  ///< what clients are told is so much above the arbiter's
+  wire::ClaimId first_claim{1};       ///< numbers are used once, over all restarts
+  std::vector<arbiter::Held> tokens;  ///< the latest of each device
+  std::uint64_t token_base = 0;       ///< what clients are told is so much above the arbiter's
   /// So long after the start a place from before it is honoured: later it would be a way past those who wait.
   arbiter::Duration places_count_for = std::chrono::seconds{10};
+};
+
+/// What came beside a message.
+struct Enclosed {
+  std::optional<Process> owner;              ///< of a Claim or a Find that gives it by a pidfd
+  std::vector<base::ProcessFd> descriptors;  ///< of a Resume
 };
 
 /// \thread  the loop's alone
@@ -59,11 +66,14 @@ class Desk {
  public:
   Desk(const World& world, const Rulebook& rules);
 
+  /// A claim that an earlier broker granted; before anybody is heard. Without a holding its marks are the client's
+  /// until that comes with Resume. False when it cannot be any more: its device is gone, or another one's.
+  bool adopt(const ClaimRecord& claim, Process owner, std::optional<claiming::Holding> holding);
+
   /// A connection that has said Hello to us and is one of ours.
   void opened(ConnectionId connection, Process who);
   /// Any message but Hello, Watch and HistoryQuery.
-  /// \param owner  of a Claim whose owner is given by a pidfd
-  void heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, std::optional<Process> owner);
+  void heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, Enclosed enclosed);
   /// All that was sent to it was read.
   void drained(ConnectionId connection);
   void closed(ConnectionId connection);
@@ -72,6 +82,7 @@ class Desk {
   void taken(wire::ClaimId claim, Hands::Taken result);
   void changed(wire::ClaimId claim, Hands::Changed result);
   void given_back(wire::ClaimId claim);
+  void adopted(wire::ClaimId claim, Result<claiming::Holding> result);
   void hooks_ran(wire::ClaimId claim, Result<> answer);
   void try_again(wire::ClaimId claim);
   /// The device was unplugged.
@@ -123,15 +134,19 @@ class Desk {
   void say(ConnectionId connection, std::uint32_t number, const wire::Downgrade& wanted);
   void say(ConnectionId connection, std::uint32_t number, const wire::Upgrade& wanted);
   void say(ConnectionId connection, std::uint32_t number, const wire::Renew& wanted);
-  void say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted);
+  void say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted,
+           std::vector<base::ProcessFd> descriptors);
+  void say(ConnectionId connection, std::uint32_t number, const wire::Find& wanted,
+           const std::optional<Process>& owner);
   void say(ConnectionId connection, std::uint32_t number, const wire::StatusQuery& wanted);
   void say(ConnectionId connection, std::uint32_t number, const wire::Kick& wanted);
   void refuse(ConnectionId connection, std::uint32_t number, const Error& error);
   [[nodiscard]] Result<std::vector<std::shared_ptr<const device::Device>>> find_devices(
       const std::vector<wire::DeviceName>& names);
-  [[nodiscard]] Result<> check_owner(const Connection& speaker, const wire::Claim& wanted,
+  [[nodiscard]] Result<> check_owner(const Connection& speaker, wire::OwnerGiven given,
                                      const std::optional<Process>& owner) const;
-  void lay_out(Ticket& ticket, const wire::Claim& wanted);
+  void lay_out(Ticket& ticket);
+  void add_to_books(Ticket& ticket);
   /// Of a claim that is held, and that the connection may change.
   [[nodiscard]] Ticket* held_by(ConnectionId connection, wire::ClaimId claim);
 
@@ -161,6 +176,7 @@ class Desk {
   void refuse_change(Ticket& ticket, const Error& error);
   void answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t number);
   void start_lease(Ticket& ticket);
+  void warn_before(const Ticket& ticket);
   void tell_end(const Ticket& ticket);
   void queue_moved(const Ticket& ticket);
   void forget(Ticket& ticket);
@@ -219,5 +235,6 @@ class Desk {
 
 /// The arbiter's number for a device.
 [[nodiscard]] arbiter::DeviceKey key_of(const device::DeviceId& id);
+[[nodiscard]] arbiter::DeviceKey key_of(const wire::DeviceName& name);
 
 }  // namespace holdfast::broker

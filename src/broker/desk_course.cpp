@@ -81,7 +81,9 @@ void Desk::decided(const arbiter::Queued& queued, const DoneLater& /*done*/) {
 void Desk::decided(const arbiter::Refused& refused, const DoneLater& /*done*/) {
   Ticket* ticket = find_arbiter(static_cast<std::uint64_t>(refused.request));
   if (ticket == nullptr) return;
-  const Error error = refused.reason == arbiter::Reason::deadlock ? circle(refused) : busy(refused);
+  // Who does not wait is not in a circle, even when it is itself that has the device.
+  const bool waits = (ticket->change ? ticket->change->patience : ticket->patience).waits();
+  const Error error = refused.reason == arbiter::Reason::deadlock && waits ? circle(refused) : busy(refused);
   if (ticket->change) return refuse_change(*ticket, error);
   refuse(ticket->connection, ticket->number, error);
   tell(wire::EventKind::refused, *ticket, error.message);
@@ -214,6 +216,7 @@ void Desk::took(Ticket& ticket, Hands::Taken result) {
     if (!result || world_.hands.give_back(ticket.id, std::move(*result))) left(ticket);
     return;
   }
+  ticket.stage = Stage::elected;  // the hands are through
   if (result) return hold(ticket, std::move(*result));
   if (result.error().obstacle.kind == convention::Obstacle::Kind::busy && ticket.patience.waits())
     return block(ticket, std::move(result.error()));
@@ -420,8 +423,13 @@ void Desk::start_lease(Ticket& ticket) {
   decisions_.clear();
   arbiter_.renew(now, ticket.owner, arbiter::ClaimId{ticket.arbiter_id}, *ticket.lease, decisions_);
   ticket.until = *ticket.lease > arbiter::Time::max() - now ? arbiter::Time::max() : now + *ticket.lease;
-  agenda_.set(ticket.id, Due::lapses_soon, *ticket.until - std::min(kWarnAtMost, *ticket.lease / 4));
+  warn_before(ticket);
   apply({});
+}
+
+void Desk::warn_before(const Ticket& ticket) {
+  const arbiter::Duration left = *ticket.until - world_.clock.now();
+  agenda_.set(ticket.id, Due::lapses_soon, *ticket.until - std::min(kWarnAtMost, left / 4));
 }
 
 std::optional<arbiter::Time> Desk::next_deadline() const {

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "broker/desk.hpp"
+#include "claim/parcel.hpp"
 
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -99,6 +100,18 @@ std::optional<MarkHands::Changed> MarkHands::change(wire::ClaimId claim, claimin
     return [claim, changed = Changed{std::move(held), std::move(result)}](Desk& desk) mutable {
       desk.changed(claim, std::move(changed));
     };
+  });
+  return std::nullopt;
+}
+
+std::optional<Result<claiming::Holding>> MarkHands::adopt(wire::ClaimId claim, const Taking& taking, wire::Marks marks,
+                                                          std::vector<base::ProcessFd> descriptors) {
+  hand_over([this, claim, taking, said = std::move(marks), kept = std::move(descriptors)]() mutable -> Answer {
+    std::vector<device::Device> devices;
+    for (const auto& device : taking.devices) devices.push_back(*device);
+    auto holding = claiming::unpack(std::move(devices), said, std::move(kept),
+                                    {taking.options, taking.owner, convention::Locks::proven, places_});
+    return [claim, result = std::move(holding)](Desk& desk) mutable { desk.adopted(claim, std::move(result)); };
   });
   return std::nullopt;
 }

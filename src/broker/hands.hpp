@@ -32,6 +32,8 @@ class MarkHands final : public Hands {
 
   std::optional<Taken> take(wire::ClaimId claim, const Taking& taking) override;
   std::optional<Changed> change(wire::ClaimId claim, claiming::Holding holding, Mode mode) override;
+  std::optional<Result<claiming::Holding>> adopt(wire::ClaimId claim, const Taking& taking, wire::Marks marks,
+                                                 std::vector<base::ProcessFd> descriptors) override;
   bool give_back(wire::ClaimId claim, claiming::Holding holding) override;
 
   /// Readable when deliver() has something to say.

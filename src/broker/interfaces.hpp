@@ -4,6 +4,7 @@
 #pragma once
 
 #include "arbiter/values.hpp"
+#include "base/process_fd.hpp"
 #include "base/unique_fd.hpp"
 #include "broker/peer.hpp"
 #include "claim/holding.hpp"
@@ -149,6 +150,9 @@ class Hands {
   virtual ~Hands() = default;
   virtual std::optional<Taken> take(wire::ClaimId claim, const Taking& taking) = 0;  ///< Desk::taken()
   virtual std::optional<Changed> change(wire::ClaimId claim, claiming::Holding holding, Mode mode) = 0;  ///< changed()
+  /// The marks of a claim from before the broker was started anew, as its client has kept them. Desk::adopted()
+  virtual std::optional<Result<claiming::Holding>> adopt(wire::ClaimId claim, const Taking& taking, wire::Marks marks,
+                                                         std::vector<base::ProcessFd> descriptors) = 0;
   /// True when it was given back at once, else Desk::given_back().
   virtual bool give_back(wire::ClaimId claim, claiming::Holding holding) = 0;
 };

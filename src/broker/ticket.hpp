@@ -115,6 +115,7 @@ struct Ticket {
   std::optional<ModeChange> change;
   std::optional<Kicking> kicking;
   bool was_held = false;
+  bool to_be_resumed = false;           ///< from before a restart, and its marks are the client's alone
   std::optional<arbiter::End> because;  ///< why we end it
   Over over;
 

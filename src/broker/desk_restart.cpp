@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+// desk_restart.cpp - claims from before the broker was started anew: they are the clients' all the time, whose copies
+// of the descriptors keep others out. The journal says whose they are; the descriptors come from the store at once, or
+// with the client when it speaks next.
+#include "broker/desk.hpp"
+
+#include "base/error.hpp"
+#include "claim/parcel.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast::broker {
+
+using base::failure;
+
+namespace {
+
+// The journal has the nodes that were covered, not the word that covered them.
+Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices, const ClaimRecord& claim) {
+  for (const auto& device : devices) {
+    const auto covered = device::covered_nodes(*device, Cover::unit);
+    const auto function = device::covered_nodes(*device, Cover::function);
+    const auto is_claimed = [&](const device::DeviceId& id) {
+      return std::ranges::find(claim.devices, id, &ClaimRecord::Device::id) != claim.devices.end();
+    };
+    for (const device::Covered& one : covered)
+      if (std::ranges::none_of(function, [&](const auto& other) { return other.node.id == one.node.id; }) &&
+          is_claimed(one.node.id))
+        return Cover::unit;
+  }
+  return Cover::function;
+}
+
+}  // namespace
+
+bool Desk::adopt(const ClaimRecord& claim, Process owner, std::optional<claiming::Holding> holding) {
+  std::vector<wire::DeviceName> names;
+  std::vector<Node> nodes;
+  std::vector<arbiter::Held> held;
+  for (const ClaimRecord::Device& device : claim.devices) {
+    nodes.push_back({key_of(device.id), device.id, device.path, device.named});
+    held.push_back({nodes.back().key, device.token});
+    if (device.named)
+      names.push_back({device.path,
+                       device.id.kind == device::Kind::block ? wire::NodeKind::block : wire::NodeKind::character,
+                       device.id.major, device.id.minor, device.id.devpts});
+  }
+  auto devices = find_devices(names);
+  if (!devices || devices->empty()) return false;
+  const arbiter::OwnerId id = owner_for(std::move(owner));
+  const arbiter::ClaimId adopted = arbiter_.adopt({id, held, claim.mode, claim.until});
+  if (adopted == arbiter::ClaimId::none) {
+    forget_if_unused(id);
+    return false;
+  }
+  auto made = std::make_unique<Ticket>();
+  Ticket& ticket = *made;
+  ticket.id = claim.id;
+  ticket.arbiter_id = static_cast<std::uint64_t>(adopted);
+  ticket.stage = Stage::held;
+  ticket.asker = ticket.owner = id;
+  ticket.given = claim.given;
+  auto taking = std::make_shared<Taking>();
+  taking->options.mode = claim.mode;
+  taking->options.owner_scope = claim.scope;
+  taking->options.cover = cover_of(*devices, claim);
+  taking->options.purpose = claim.purpose;
+  taking->devices = std::move(*devices);
+  taking->owner = claim.owner;
+  taking->speaker = owners_.at(id).who;
+  ticket.taking = std::move(taking);
+  ticket.nodes = std::move(nodes);
+  for (const arbiter::Held& one : held) ticket.tokens.push_back(one.token);
+  ticket.mode = claim.mode;
+  ticket.until = claim.until;
+  ticket.asked = ticket.granted = world_.clock.now();
+  ticket.asked_at = ticket.since = claim.since;
+  ticket.was_held = true;
+  ticket.to_be_resumed = !holding;
+  if (holding) ticket.holding = std::move(*holding);
+  claims_.force(ticket.taking->speaker->rights.uid);
+  add_to_books(ticket);
+  owners_.at(id).tickets.insert(ticket.id);
+  by_arbiter_[ticket.arbiter_id] = &ticket;
+  if (ticket.until) warn_before(ticket);
+  tickets_.emplace(ticket.id, std::move(made));
+  return true;
+}
+
+void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted,
+               std::vector<base::ProcessFd> descriptors) {
+  Ticket* ticket = held_by(connection, wanted.claim);
+  if (ticket == nullptr || ticket->change)
+    return refuse(
+        connection, number,
+        failure(errc::not_held, fmt::format("claim {} is over", static_cast<std::uint64_t>(wanted.claim)), {}));
+  if (const auto before = connections_.find(ticket->connection); before != connections_.end())
+    before->second.tickets.erase(ticket->id);
+  ticket->connection = connection;
+  connections_.at(connection).tickets.insert(ticket->id);
+  if (!ticket->to_be_resumed) return answer_granted(*ticket, connection, number);
+  ticket->number = number;
+  ticket->stage = Stage::changing;
+  if (auto result = world_.hands.adopt(ticket->id, *ticket->taking, wanted.marks, std::move(descriptors)))
+    adopted(ticket->id, std::move(*result));
+}
+
+void Desk::adopted(wire::ClaimId claim, Result<claiming::Holding> result) {
+  Ticket* ticket = find(claim);
+  if (ticket == nullptr) return;
+  if (ticket->stage == Stage::leaving) {
+    if (!result || world_.hands.give_back(ticket->id, std::move(*result))) left(*ticket);
+    return run();
+  }
+  ticket->stage = Stage::held;
+  if (result) {
+    ticket->to_be_resumed = false;
+    ticket->holding = std::move(*result);
+    world_.memory.granted(record_of(*ticket), ticket->holding);
+    answer_granted(*ticket, ticket->connection, ticket->number);
+  } else {
+    refuse(ticket->connection, ticket->number, result.error());
+    // What it does not have it does not hold: somebody else may have taken it meanwhile.
+    if (result.error().code == errc::refused) end(*ticket, arbiter::End::released);
+  }
+  run();
+}
+
+}  // namespace holdfast::broker
