@@ -173,11 +173,14 @@ static __always_inline bool never_guarded(const struct hf_guard_device *device)
 static __always_inline int judge_device(const struct hf_guard_device *device, __u32 operation)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct hf_guard_switches *all = all_switches();
 	struct hf_guard_process process;
 	struct hf_guard_slot *slot;
 	__u32 *number;
 	__u64 now;
 
+	if (!all || !all->filter[hf_guard_hash(device) & (HF_GUARD_FILTER - 1)])
+		return 0;
 	number = bpf_map_lookup_elem(&guarded, device);
 	if (!number || never_guarded(device))
 		return 0;

@@ -17,6 +17,7 @@
 #define HF_GUARD_SLOTS		1024	/* guarded devices, siblings included */
 #define HF_GUARD_OWNERS		4096
 #define HF_GUARD_PROCESSES	8192	/* owners and members of trees */
+#define HF_GUARD_FILTER		4096
 #define HF_GUARD_TREES		4	/* that one process can be a member of */
 
 /* The kernel's own dev_t: 12 bits of major, 20 of minor. */
@@ -111,6 +112,13 @@ struct hf_guard_switches {
 	__u32 latest_tree;
 	__u64 lost_members;	/* children that did not fit into the map: not members */
 	__u64 lost_reports;
+	__u16 filter[HF_GUARD_FILTER];	/* how many devices with a slot have this hash */
 };
+
+/* Most devices are not guarded: one look at memory says so. */
+static inline __u32 hf_guard_hash(const struct hf_guard_device *device)
+{
+	return ((device->dev ^ device->kind << 31) * 0x9E3779B1U) >> 20;
+}
 
 #endif

@@ -174,6 +174,7 @@ struct Guard::State {
   void leave(const hf_guard_device& device, const hf_guard_process& owner) noexcept;
   [[nodiscard]] Result<> enlist(const hf_guard_process& process, std::uint32_t tree) const;
   void discharge(const hf_guard_process& process, std::uint32_t tree) const noexcept;
+  void filter(const hf_guard_device& device, int more) const noexcept;
   void extend(std::uint32_t number, std::uint64_t until) const noexcept;
 };
 
@@ -237,14 +238,22 @@ Result<std::uint32_t> Guard::State::slot_for(const hf_guard_device& device) {
     hf_guard_slot& slot = slots[number];
     if (std::atomic_ref{slot.owners}.load() > 0) continue;
     static constexpr hf_guard_device kNone{};
-    if (!same(slot.device, kNone)) bpf_map_delete_elem(guarded.get(), &slot.device);
+    if (!same(slot.device, kNone)) {
+      bpf_map_delete_elem(guarded.get(), &slot.device);
+      filter(slot.device, -1);
+    }
     slot.device = device;
+    filter(device, +1);
     if (bpf_map_update_elem(guarded.get(), &device, &number, BPF_ANY) != 0)
       return std::unexpected(map_fault("a device more"));
     return number;
   }
   return std::unexpected(
       base::failure(errc::no_resources, fmt::format("the guard: more than {} devices", HF_GUARD_SLOTS), {}));
+}
+
+void Guard::State::filter(const hf_guard_device& device, int more) const noexcept {
+  std::atomic_ref{switches[0].filter[hf_guard_hash(&device)]}.fetch_add(static_cast<__u16>(more));
 }
 
 Result<> Guard::State::check_free(const device::Node& node, Mode mode) const {
