@@ -68,6 +68,7 @@ class Witness {
             slowest = std::max(slowest, watch.ms());
             ++rounds;
           } while (::poll(&told, 1, 0) == 0);
+          test.hear();  // a socket that is closed with something unread loses what it said
           test.tell(slowest < kMostWaitMs ? "served" : "slowest: " + std::to_string(slowest) + " ms");
           std::printf("%d rounds, the slowest %.1f ms\n", rounds, slowest);
           std::fflush(stdout);
