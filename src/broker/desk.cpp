@@ -141,7 +141,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   taking->options.opening = wanted.opening;
   // The owner of a driver's lock is the process that asks for it.
   taking->options.conventions = wanted.conventions.without(Convention::driver);
-  taking->options.purpose = wanted.purpose;
+  taking->options.purpose = base::printable(wanted.purpose, wire::kMostPurpose);
   ticket.taking = std::move(taking);
   lay_out(ticket);
   add_to_books(ticket);

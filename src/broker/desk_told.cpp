@@ -145,7 +145,11 @@ Error Desk::circle(const arbiter::Refused& refused) const {
                         path_of(cycle[i].device), next,
                         cycle[i].how == arbiter::Stands::holds ? "holds" : "comes before it for");
   }
-  return failure(errc::deadlock, text, cycle.empty() ? std::string_view{} : std::string_view{path_of(cycle[0].device)});
+  if (cycle.empty()) return failure(errc::deadlock, text, {});
+  Error error = failure(errc::deadlock, text, path_of(cycle[0].device));
+  if (const Ticket* next = ticket_of(cycle[1 % cycle.size()].owner, cycle[0].device, cycle[0].how); next != nullptr)
+    error.holder = holder_of(*next);
+  return error;
 }
 
 // --- The queue

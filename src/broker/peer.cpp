@@ -73,7 +73,7 @@ Result<Process> peer_of_socket(int socket) {
   if (!rights) return std::unexpected(base::fault(errno, "SO_PEERGROUPS", {}));
   process.peer.rights = std::move(*rights);
   process.peer.user = base::user_name(process.peer.rights.uid);
-  process.peer.command = facts->command;
+  process.peer.command = base::printable(facts->command);
   return process;
 }
 
@@ -93,7 +93,7 @@ Result<Process> process_of_pidfd(base::UniqueFd pidfd) {
   process.peer.rights.uid = static_cast<uid_t>(*uid);
   process.peer.rights.gid = static_cast<gid_t>(*gid);
   process.peer.user = base::user_name(process.peer.rights.uid);
-  process.peer.command = facts->command;
+  process.peer.command = base::printable(facts->command);
   process.pidfd = std::move(pidfd);
   return process;
 }
