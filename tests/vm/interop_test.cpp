@@ -5,7 +5,7 @@
 // The optical drive is an emulated burner, which writes down each command that reaches it: so a program that was kept
 // out is one whose commands are not there, whatever it said.
 #include "interop/block_bench.hpp"
-#include "vm/support/burner.hpp"
+#include "vm/support/burning.hpp"
 #include "vm/support/drive_programs.hpp"
 #include "vm/support/port_programs.hpp"
 
@@ -17,11 +17,8 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <memory>
-#include <random>
 
 namespace holdfast::vm {
 namespace {
@@ -43,11 +40,6 @@ using interop::Words;
 using testing::HasSubstr;
 
 void cell(const std::string& column, const std::string& text) { testing::Test::RecordProperty(column, text); }
-
-std::string all_of(const std::string& file) {
-  std::ifstream in{file, std::ios::binary};
-  return {std::istreambuf_iterator<char>{in}, {}};
-}
 
 std::vector<std::string> names_of(const std::vector<Burner::Command>& commands, std::size_t from) {
   std::vector<std::string> names;
@@ -264,64 +256,6 @@ TEST_P(Node, a_stranger_never_gets_in_while_the_command_opens_and_closes_it) {
   EXPECT_GT(counted(stranger).tried, 50);
   EXPECT_EQ(counted(stranger).had, 0);
 }
-
-// A second program in a loop: how often it was refused, and how often it was not.
-class Contender {
- public:
-  explicit Contender(const Words& command) {
-    Words script{"sh", "-c", R"(while :; do "$@" </dev/null >/dev/null 2>&1; echo "status $?;"; done)", "sh"};
-    script.insert(script.end(), command.begin(), command.end());
-    loop_ = std::make_unique<Program>(script, Stdio::pipes);
-  }
-  Program& loop() { return *loop_; }
-  [[nodiscard]] int times(const std::string& text) const {
-    int count = 0;
-    for (auto at = loop_->output().find(text); at != std::string::npos; at = loop_->output().find(text, at + 1))
-      ++count;
-    return count;
-  }
-  [[nodiscard]] int tried() const { return times("status "); }
-  [[nodiscard]] int had() const { return times("status 0;"); }
-
- private:
-  std::unique_ptr<Program> loop_;
-};
-
-std::string noise(std::size_t bytes) {
-  std::mt19937 random{4711};
-  std::string text(bytes, '\0');
-  for (char& byte : text) byte = static_cast<char>(random());
-  return text;
-}
-
-constexpr std::size_t kImage = std::size_t{1} << 19;
-constexpr unsigned kRate = 100'000;  // bytes per second: five seconds
-
-// The commands between the first and the last WRITE that are none of cdrskin's.
-std::vector<std::string> intruders_in(const std::vector<Burner::Command>& commands) {
-  const auto is_write = [](const Burner::Command& command) { return command.name.starts_with("WRITE"); };
-  const auto first = std::ranges::find_if(commands, is_write);
-  const auto last = std::find_if(commands.rbegin(), commands.rend(), is_write).base();
-  std::vector<std::string> names;
-  for (auto one = first; one < last; ++one)
-    if (!is_write(*one) && one->name != "READ_BUFFER_CAPACITY") names.push_back(one->name);
-  return names;
-}
-
-class Burning : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!interop::is_installed("cdrskin")) GTEST_SKIP() << "cdrskin is not installed";
-    std::ofstream{image_, std::ios::binary} << noise(kImage);
-  }
-  [[nodiscard]] bool is_writing() const {
-    return std::ranges::any_of(burner_.commands(), [](const auto& one) { return one.name.starts_with("WRITE"); });
-  }
-
-  interop::Scratch scratch_;
-  std::string image_ = scratch_ / "image";
-  Burner burner_{kRate};
-};
 
 class Burn : public Burning, public testing::WithParamInterface<const char*> {};
 
