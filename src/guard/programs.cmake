@@ -6,22 +6,25 @@ find_package(PkgConfig)
 if(PKG_CONFIG_FOUND)
   pkg_check_modules(GUARD_NEEDS libbpf>=1.1)
 endif()
-if(NOT (BPF_CLANG AND BPF_STRIP AND GUARD_NEEDS_FOUND))
-  message(STATUS "the guard is left out: it needs clang, llvm-strip and the development files of libbpf 1.1")
+if(NOT (BPF_CLANG AND GUARD_NEEDS_FOUND))
+  message(STATUS "the guard is left out: it needs clang and the development files of libbpf 1.1")
   return()
 endif()
 
-set(source ${PROJECT_SOURCE_DIR}/bpf/guard.bpf.c)
 set(object ${CMAKE_CURRENT_BINARY_DIR}/guard.bpf.o)
+set(strip)  # of lines for debuggers; the types (BTF) stay
+if(BPF_STRIP)
+  set(strip COMMAND ${BPF_STRIP} -g ${object})
+endif()
+set(source ${PROJECT_SOURCE_DIR}/bpf/guard.bpf.c)
 string(REPLACE "x86_64" "x86" target "${CMAKE_SYSTEM_PROCESSOR}")
 string(REPLACE "aarch64" "arm64" target "${target}")
 add_custom_command(
   OUTPUT ${object}
-  # What a kernel's log would need, not the types (BTF), is stripped.
   COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror
           -D__TARGET_ARCH_${target} -I${PROJECT_SOURCE_DIR}/uapi -I${PROJECT_SOURCE_DIR}/bpf -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
           -c ${source} -o ${object}
-  COMMAND ${BPF_STRIP} -g ${object}
+  ${strip}
   DEPENDS ${source} ${PROJECT_SOURCE_DIR}/bpf/kernel.h ${PROJECT_SOURCE_DIR}/uapi/holdfast_guard.h
   COMMENT "The guard's BPF programs" VERBATIM)
 
