@@ -385,7 +385,14 @@ class UucpMark final : public Mark {
         ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
     char bytes[256];
     const ssize_t got = fd ? ::pread(fd.get(), bytes, sizeof bytes, 0) : -1;
-    return got > 0 && std::string_view{bytes, static_cast<std::size_t>(got)} == uucp_content(terms_.owner.pid);
+    if (got <= 0) return false;
+    const std::string_view content{bytes, static_cast<std::size_t>(got)};
+    // Whoever wrote it may have known the program by another name: one that execs, or may not be looked at.
+    const std::string ours = uucp_content(terms_.owner.pid);
+    const std::string_view pid_line = std::string_view{ours}.substr(0, ours.find('\n') + 1);
+    const std::string_view host_line = std::string_view{ours}.substr(ours.rfind('\n', ours.size() - 2));
+    return content.size() > pid_line.size() + host_line.size() - 1 && content.starts_with(pid_line) &&
+           content.ends_with(host_line) && std::ranges::count(content, '\n') == 3;
   }
 
   // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them, or stays as it is for
