@@ -188,6 +188,11 @@ class Asking {
   Answer take_answer(Packet packet) {
     if (auto* const no = std::get_if<wire::Refused>(&packet.body)) {
       Link::keep(std::move(link_));
+      // Two threads of one process may wait for each other; to the broker that is an owner who waits for himself.
+      const Holder holder = no->holder.value_or(Holder{});
+      const bool by_ourselves = holder.pid == owner_.id.pid && holder.start_ticks == owner_.id.start_ticks;
+      if (by_ourselves && options_.wait.waits() && no->code == errc::deadlock && !options_.lease)
+        return alone("this process holds it");
       return refused(error_of(std::move(*no)));
     }
     if (const auto* const not_mine = std::get_if<wire::NotMine>(&packet.body)) {
