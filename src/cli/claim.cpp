@@ -6,7 +6,9 @@
 #include <holdfast/claim.hpp>
 
 #include "base/error.hpp"
+#include "cli/claim_for.hpp"
 #include "cli/command.hpp"
+#include "observe/events.hpp"
 
 #include <poll.h>
 #include <sys/stat.h>
@@ -53,6 +55,18 @@ bool input_has_ended() {
   return got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN);
 }
 
+// What is over is told by the claim's own error.
+void warn(Claim& claim) {
+  for (const Notice& notice : claim.notices()) {
+    if (notice.kind != Notice::Kind::asked_to_leave && notice.kind != Notice::Kind::lapses_soon) continue;
+    std::string text = notice.kind == Notice::Kind::lapses_soon ? "its time is nearly over" : "somebody asks for it";
+    if (!notice.by.empty()) text += ", " + notice.by;
+    if (!notice.reason.empty()) text += ": " + notice.reason;
+    text += "; it is taken back in " + observe::duration_text(notice.grace);
+    complain(claim.nodes().front() + ": " + text);
+  }
+}
+
 // Until we are told to end, or a device is gone.
 Result<> hold(Claim& claim) {
   sigset_t ending;
@@ -72,6 +86,7 @@ Result<> hold(Claim& claim) {
     ::ppoll(wanted.data(), wanted.size(), look ? &kLookAgain : nullptr, &before);
     const auto& [noticed, input] = wanted;
     if (noticed.revents != 0 || notice < 0) there = claim.check();
+    if (there) warn(claim);
     if (input.revents != 0 && may_read_input() && input_has_ended()) break;
   }
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
@@ -89,6 +104,7 @@ int claim_command(const CommandLine& line) {
   auto words = claim_words(line);
   if (!words) return fail_usage("claim", words.error());
 
+  if (words->owner != 0) return claim_for(*words, line.operands);
   words->options.on_signal = OnSignal::give_up;  // the library then lets signals in only while nothing is held
   Result<Claim> claimed =
       attempt_and_tell(*words, [&line](const Options& options) { return holdfast::claim(line.operands, options); });

@@ -59,6 +59,24 @@ std::expected<ClaimWords, UsageError> claim_words(const CommandLine& line) {
         options.wait = *wait;
         break;
       }
+      case kPriority: {
+        const auto priority = parse_priority(given.value);
+        if (!priority) return std::unexpected{priority.error()};
+        options.priority = *priority;
+        break;
+      }
+      case kFor: {
+        const auto lease = parse_span(given.value);
+        if (!lease) return std::unexpected{lease.error()};
+        options.lease = *lease;
+        break;
+      }
+      case kPid: {
+        const auto pid = parse_pid(given.value);
+        if (!pid) return std::unexpected{pid.error()};
+        words.owner = *pid;
+        break;
+      }
       case kConflictExitCode: {
         const auto code = parse_exit_code(given.value);
         if (!code) return std::unexpected{code.error()};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cli/command_line.hpp"
+#include "cli/progress_line.hpp"
 
 #include <holdfast/error.hpp>
 
@@ -27,6 +28,7 @@ inline constexpr int kExitSignalled = 128;
 // One file each. They return the exit status; the caller finishes standard output.
 int run_command(const CommandLine& line);
 int claim_command(const CommandLine& line);
+int release_command(const CommandLine& line);
 int status_command(const CommandLine& line);
 int watch_command(const CommandLine& line);
 int top_command(const CommandLine& line);
@@ -71,6 +73,10 @@ template <class Attempt>
     auto result = attempt(at_once);
     if (result || result.error().code != errc::refused) return result;
     complain(result.error().message + "; " + waiting_text(wait));
+    ProgressLine progress;
+    Options told = words.options;
+    if (progress.can_be_seen()) told.on_progress = [&progress](const Progress& now) { progress.show(now); };
+    return attempt(told);
   }
   return attempt(words.options);
 }

@@ -10,6 +10,7 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -88,6 +89,38 @@ std::expected<Wait, UsageError> parse_wait(std::string_view text) {
   if (too_large || Seconds{seconds} >= Seconds{Wait::Clock::duration::max()}) return Wait::for_ever();
   if (seconds == 0) return Wait::none();
   return Wait::at_most(std::chrono::duration_cast<Wait::Clock::duration>(Seconds{seconds}));
+}
+
+std::expected<std::chrono::nanoseconds, UsageError> parse_span(std::string_view text) {
+  constexpr std::array<std::pair<char, int>, 4> kUnits{{{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}}};
+  const auto unit = std::ranges::find(kUnits, text.empty() ? '\0' : text.back(), &std::pair<char, int>::first);
+  const std::string_view number = unit == kUnits.end() ? text : text.substr(0, text.size() - 1);
+  constexpr double kMostSeconds = 100.0 * 366 * 86400;
+  double count = -1;
+  const char* const end = number.data() + number.size();
+  const auto [rest, error] = std::from_chars(number.data(), end, count, std::chars_format::fixed);
+  const double seconds = count * (unit == kUnits.end() ? 1 : unit->second);
+  if (error != std::errc{} || rest != end || !(seconds > 0) || seconds > kMostSeconds)
+    return std::unexpected{fmt::format("{} is not a time; say 90, 15m, 2h or 3d", quoted(text))};
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>{seconds});
+}
+
+std::expected<Priority, UsageError> parse_priority(std::string_view text) {
+  constexpr std::array<std::string_view, 5> kNames{"idle", "low", "normal", "high", "urgent"};
+  const auto* const found = std::ranges::find(kNames, text);
+  if (found == kNames.end())
+    return std::unexpected{
+        fmt::format("{} is not a priority; there are idle, low, normal, high, urgent", quoted(text))};
+  return static_cast<Priority>(found - kNames.begin());
+}
+
+std::expected<pid_t, UsageError> parse_pid(std::string_view text) {
+  pid_t pid = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, pid);
+  if (error != std::errc{} || rest != end || pid <= 0)
+    return std::unexpected{fmt::format("{} is not a process id", quoted(text))};
+  return pid;
 }
 
 std::expected<int, UsageError> parse_exit_code(std::string_view text) {

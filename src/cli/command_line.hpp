@@ -48,6 +48,11 @@ using UsageError = std::string;
 /// "2026-11-22T12:04:11.000Z", and "90s", "15min", "2h", "3d" before `now`.
 [[nodiscard]] std::expected<std::chrono::system_clock::time_point, UsageError> parse_when(
     std::string_view text, std::chrono::system_clock::time_point now);
+/// "90", "1.5h": seconds, or with s, m, h or d.
+[[nodiscard]] std::expected<std::chrono::nanoseconds, UsageError> parse_span(std::string_view text);
+/// "idle" to "urgent".
+[[nodiscard]] std::expected<Priority, UsageError> parse_priority(std::string_view text);
+[[nodiscard]] std::expected<pid_t, UsageError> parse_pid(std::string_view text);
 /// 0 to 255.
 [[nodiscard]] std::expected<int, UsageError> parse_exit_code(std::string_view text);
 /// "uucp,flock".
@@ -57,6 +62,7 @@ using UsageError = std::string;
 struct ClaimWords {
   Options options;
   int refused_status = 75;  // EX_TEMPFAIL
+  pid_t owner = 0;          ///< of --pid; 0: we
   bool verbose = false;
 };
 [[nodiscard]] std::expected<ClaimWords, UsageError> claim_words(const CommandLine& line);

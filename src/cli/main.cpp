@@ -13,6 +13,8 @@ int dispatch(const Command& command, const CommandLine& line) {
       return run_command(line);
     case Verb::claim:
       return claim_command(line);
+    case Verb::release:
+      return release_command(line);
     case Verb::status:
       return status_command(line);
     case Verb::watch:

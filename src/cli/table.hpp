@@ -10,7 +10,7 @@
 
 namespace holdfast::cli {
 
-enum class Verb : std::uint8_t { run, claim, status, watch, top, history, kick, explain, doctor };
+enum class Verb : std::uint8_t { run, claim, release, status, watch, top, history, kick, explain, doctor };
 
 /// What getopt_long(3) returns for an option: its short letter, or a number above all letters.
 enum Key : int {
@@ -33,6 +33,9 @@ enum Key : int {
   kNoHandOver,
   kGrace,
   kSvg,
+  kPriority,
+  kFor,
+  kPid,
 };
 
 struct Option {
@@ -102,6 +105,14 @@ inline constexpr Option kClaimExclusive{kExclusive, "exclusive", nullptr, "have 
 inline constexpr Option kClaimNoOpen{kNoOpen, "no-open", nullptr,
                                      "take only what needs no open of the device: no modem line moves, no tray shuts"};
 inline constexpr Option kClaimWithout{kWithout, "without", "LIST", "take all conventions but these"};
+inline constexpr Option kClaimPriority{kPriority, "priority", "CLASS",
+                                       "who comes first at the broker: idle, low, normal, high or urgent"};
+inline constexpr Option kClaimFor{kFor, "for", "TIME",
+                                  "give it back after 90 (seconds), 15m, 2h or 3d at the latest; needs the broker"};
+inline constexpr Option kClaimPid{kPid, "pid", "PID",
+                                  "for this process, as $$, and exit: it holds until it ends or releases; needs the "
+                                  "broker"};
+inline constexpr Option kReleasePid{kPid, "pid", "PID", "what this process has by claim --pid"};
 inline constexpr Option kRunNoHandOver{kNoHandOver, "no-hand-over", nullptr,
                                        "do not meet the command's own locking; needed by set-uid commands"};
 
@@ -114,11 +125,12 @@ inline constexpr Option kHistorySince{kSince, "since", "WHEN",
 inline constexpr Option kHistorySvg{kSvg, "svg", nullptr, "draw a timeline, a row per device"};
 
 inline constexpr std::array kRun{kClaimConvention, kClaimConflict, kClaimPurpose,   kClaimNonblock, kClaimShared,
-                                 kClaimVerbose,    kClaimWait,     kClaimExclusive, kRunNoHandOver, kClaimNoOpen,
-                                 kUnitOption,      kClaimWithout,  kHelpOption};
-inline constexpr std::array kClaim{kClaimConvention, kClaimConflict, kClaimPurpose, kClaimNonblock,
-                                   kClaimShared,     kClaimVerbose,  kClaimWait,    kClaimExclusive,
-                                   kClaimNoOpen,     kUnitOption,    kClaimWithout, kHelpOption};
+                                 kClaimVerbose,    kClaimWait,     kClaimExclusive, kClaimFor,      kRunNoHandOver,
+                                 kClaimNoOpen,     kClaimPriority, kUnitOption,     kClaimWithout,  kHelpOption};
+inline constexpr std::array kClaim{kClaimConvention, kClaimConflict, kClaimPurpose,   kClaimNonblock, kClaimShared,
+                                   kClaimVerbose,    kClaimWait,     kClaimExclusive, kClaimFor,      kClaimNoOpen,
+                                   kClaimPid,        kClaimPriority, kUnitOption,     kClaimWithout,  kHelpOption};
+inline constexpr std::array kRelease{kReleasePid, kHelpOption};
 inline constexpr std::array kStatus{kJsonOption, kHelpOption};
 inline constexpr std::array kWatch{kJsonOption, kHelpOption};
 inline constexpr std::array kTop{kHelpOption};
@@ -147,13 +159,24 @@ inline constexpr std::array<std::string_view, 4> kRun{
     "locks as a stranger would.",
     "When the supervisor is killed, the command goes on and keeps the claim. When the command is killed, the devices "
     "are free at once."};
-inline constexpr std::array<std::string_view, 3> kClaim{
+inline constexpr std::array<std::string_view, 5> kClaim{
     "Takes the devices and prints a line that begins with \"claimed\" to standard output as soon as it holds them. It "
     "holds until SIGINT, SIGTERM or SIGHUP, or until the end of standard input, and then exits with 0. A standard "
     "input that is closed or /dev/null from the start does not count: shells give it to background jobs.",
     "When a device is pulled out, it says so, gives everything back and exits with 66; who waits for a device that is "
     "pulled out ends likewise.",
+    "With --pid another process of the same user owns the claim, as a rule the shell that runs the script: the command "
+    "prints its line and exits, and the process holds until it ends, or until holdfast release. Only the broker, "
+    "holdfastd(8), can hold for it: should the broker be killed without a descriptor store, the lock files alone hold "
+    "on until it is back.",
+    "With --for the claim lapses when its time is over; it says so on standard error a while before, and exits with "
+    "75. "
+    "Asking again with the same --pid and --for renews it.",
     "Of -n and -w, and of -x and -s, the last one counts."};
+inline constexpr std::array<std::string_view, 1> kRelease{
+    "Gives back what another process of the same user has by holdfast claim --pid. Name all devices of that claim. "
+    "Exits "
+    "with 75 when the process has no such claim."};
 inline constexpr std::array<std::string_view, 1> kStatus{
     "Shows the named devices, or all that anybody holds: holders and waiters, our own and those by lock files, flock, "
     "record locks and plain open descriptors. Takes nothing and opens no device. Says what it cannot see without "
@@ -198,8 +221,11 @@ inline constexpr std::array<Entry, 3> kRun{
     Entry{"holdfast run /dev/ttyUSB0 -- picocom -b 115200 /dev/ttyUSB0", "a terminal program alone on its port"},
     Entry{"holdfast run -w 10 -m flash /dev/ttyUSB0 /dev/sdb -- ./flash.sh", "two devices or none, within 10 s"},
     Entry{"holdfast run -n /dev/sdb -- mkfs.ext4 /dev/sdb1", "a disk with its partitions"}};
-inline constexpr std::array<Entry, 1> kClaim{
-    Entry{"holdfast claim -m \"do not touch: long test\" /dev/ttyUSB0", "hold a port until Ctrl-C"}};
+inline constexpr std::array<Entry, 2> kClaim{
+    Entry{"holdfast claim -m \"do not touch: long test\" /dev/ttyUSB0", "hold a port until Ctrl-C"},
+    Entry{"holdfast claim --pid $$ --for 2h /dev/ttyUSB0 || exit", "the rest of a shell script has the port"}};
+inline constexpr std::array<Entry, 1> kRelease{
+    Entry{"holdfast release --pid $$ /dev/ttyUSB0", "the script goes on without the port"}};
 inline constexpr std::array<Entry, 1> kStatus{Entry{"holdfast status /dev/ttyUSB0", "who has it"}};
 inline constexpr std::array<Entry, 1> kWatch{
     Entry{"holdfast watch /dev/ttyUSB0", "who takes the port and who waits for it"}};
@@ -217,6 +243,8 @@ inline constexpr std::array kCommands{
             details::kRun, options::kRun, examples::kRun},
     Command{Verb::claim, "claim", "hold devices until a signal or the end of input", "DEVICE...", details::kClaim,
             options::kClaim, examples::kClaim},
+    Command{Verb::release, "release", "give back what a process has by claim --pid", "DEVICE...", details::kRelease,
+            options::kRelease, examples::kRelease},
     Command{Verb::status, "status", "who holds what, and by which means", "[DEVICE...]", details::kStatus,
             options::kStatus, examples::kStatus},
     Command{Verb::watch, "watch", "what happens to devices, as it happens", "[DEVICE...]", details::kWatch,

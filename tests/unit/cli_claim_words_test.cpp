@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The options that run and claim share, together.
 #include "cli/command_line.hpp"
+#include "cli/progress_line.hpp"
 #include "convention/convention.hpp"
 
 #include <gmock/gmock.h>
@@ -75,6 +76,40 @@ TEST(CliClaimWords, bad_numbers_are_usage_errors) {
 TEST(CliTable, conventions_are_named_as_the_table_of_conventions_names_them) {
   ASSERT_EQ(kConventionNames.size(), convention::table().size());
   for (std::size_t i = 0; i < kConventionNames.size(); ++i) EXPECT_EQ(kConventionNames[i], convention::table()[i].name);
+}
+
+TEST(CliClaimWords, what_the_broker_offers_is_said_in_words) {
+  const auto words = claim_words(line_with({{kPriority, "urgent"}, {kFor, "1.5h"}, {kPid, "4121"}}));
+  ASSERT_TRUE(words) << words.error();
+  EXPECT_EQ(words->options.priority, Priority::urgent);
+  EXPECT_EQ(words->options.lease, std::chrono::minutes{90});
+  EXPECT_EQ(words->owner, 4121);
+}
+
+TEST(CliClaimWords, a_time_has_a_number_and_perhaps_a_unit) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(parse_span("90"), std::chrono::nanoseconds{90s});
+  EXPECT_EQ(parse_span("0.5s"), std::chrono::nanoseconds{500ms});
+  EXPECT_EQ(parse_span("15m"), std::chrono::nanoseconds{15min});
+  EXPECT_EQ(parse_span("2h"), std::chrono::nanoseconds{2h});
+  EXPECT_EQ(parse_span("3d"), std::chrono::nanoseconds{72h});
+  for (const char* const text : {"", "h", "-1", "0", "2 h", "2x", "1e3", "inf", "nan", "999999999d", "1h2m"})
+    EXPECT_FALSE(parse_span(text)) << text;
+}
+
+TEST(CliClaimWords, unknown_priorities_and_processes_are_usage_errors) {
+  for (const char* const text : {"", "Urgent", "5"}) EXPECT_FALSE(parse_priority(text)) << text;
+  for (const char* const text : {"", "0", "-1", "x", "1x", "99999999999"}) EXPECT_FALSE(parse_pid(text)) << text;
+}
+
+TEST(CliProgressLine, counts_as_people_do) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(progress_text({0, std::nullopt}), "holdfast: waiting, 1st in the queue");
+  EXPECT_EQ(progress_text({1, 12s}), "holdfast: waiting, 2nd in the queue, about 12 s");
+  EXPECT_EQ(progress_text({2, std::nullopt}), "holdfast: waiting, 3rd in the queue");
+  EXPECT_EQ(progress_text({10, std::nullopt}), "holdfast: waiting, 11th in the queue");
+  EXPECT_EQ(progress_text({21, std::nullopt}), "holdfast: waiting, 22nd in the queue");
+  EXPECT_EQ(progress_text({111, std::nullopt}), "holdfast: waiting, 112th in the queue");
 }
 
 }  // namespace
