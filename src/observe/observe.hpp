@@ -48,6 +48,8 @@ struct Use {
   Standing standing = Standing::holds;
   std::optional<Mode> mode;  ///< of our own claims; of foreign kernel locks: write is exclusive, read is shared
   bool ours = false;         ///< holds or waits through holdfast
+  std::uint32_t place = 0;   ///< in the broker's queue, from 1; 0: not in it
+  std::optional<std::chrono::nanoseconds> lapses_in;  ///< of a claim for a time
 };
 
 struct DeviceUse {

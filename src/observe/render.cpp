@@ -4,6 +4,7 @@
 #include "observe/render.hpp"
 
 #include "base/error.hpp"
+#include "observe/events.hpp"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -53,6 +54,13 @@ std::string command_cell(const Use& use) {
   return command.empty() ? "?" : command;
 }
 
+std::string means_cell(const Use& use) {
+  std::string means = short_means(use.who.means);
+  if (use.place > 0) means += fmt::format(", number {} in the queue", use.place);
+  if (use.lapses_in) means += fmt::format(", {} left", duration_text(*use.lapses_in));
+  return means;
+}
+
 Row row_of(const DeviceUse& device, const Use& use, std::chrono::system_clock::time_point now, Zone zone) {
   const std::string user = base::printable(use.who.user, 32);
   return {base::printable(device.node.path),
@@ -61,7 +69,7 @@ Row row_of(const DeviceUse& device, const Use& use, std::chrono::system_clock::t
           user.empty() ? "-" : user,
           time_cell(use, now, zone),
           mode_cell(use),
-          short_means(use.who.means),
+          means_cell(use),
           base::printable(use.who.purpose, 80)};
 }
 
@@ -80,6 +88,9 @@ ordered_json json_of(const Use& use) {
   out["holdfast"] = use.ours;
   out["means"] = use.who.means;
   out["purpose"] = or_null(use.who.purpose);
+  out["place"] = use.place > 0 ? ordered_json(use.place) : ordered_json{};
+  out["lapses_in_seconds"] =
+      use.lapses_in ? ordered_json(std::chrono::duration<double>{*use.lapses_in}.count()) : ordered_json{};
   return out;
 }
 

@@ -33,7 +33,8 @@ enum class Zone : std::uint8_t { local, utc };
 ///                 "stale",
 ///                           "pid": 4121 | null, "start_ticks": 99 | null, "command": "picocom" | null, "user": "joe" |
 ///                           null, "since": "2026-11-22T12:04:11.000Z" | null, "mode": "exclusive" | "shared" | null,
-///                           "holdfast": true, "means": ["holdfast"...], "purpose": "flash" | null}]}],
+///                           "holdfast": true, "means": ["holdfast"...], "purpose": "flash" | null,
+///                           "place": 3 | null, "lapses_in_seconds": 12.5 | null}]}],
 ///    "blind": ["descriptors of 41 processes of other users: run as root to see them"]}
 [[nodiscard]] std::string to_json(const Survey& survey);
 

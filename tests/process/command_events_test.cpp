@@ -173,6 +173,35 @@ TEST_F(CommandEventsTest, kick_asks_with_a_grace_and_a_reason_and_says_what_came
   EXPECT_EQ(ended("$H kick /dev/null").status, 75);
 }
 
+TEST_F(CommandEventsTest, status_shows_the_brokers_queue_and_time_limits) {
+  wire::StatusQuery asked;
+  FakeBroker broker{path, [&asked](const wire::FromClient& message) {
+                      asked = std::get<wire::StatusQuery>(message);
+                      wire::DeviceStatus device;
+                      device.device = {"/dev/null", wire::NodeKind::character, 1, 3, 0};
+                      device.holders = {told_event(EventKind::claimed, "").who};
+                      device.lapses_in = 2h + 5min;
+                      wire::Waiter waiter;
+                      waiter.who.pid = 12;
+                      waiter.who.command = "minicom";
+                      waiter.mode = Mode::shared;
+                      device.waiters = {waiter, waiter};
+                      device.waiting = 7;
+                      return std::vector<wire::FromBroker>{wire::StatusAnswer{{device}, wire::More::last}};
+                    }};
+  const Ended table = ended("$H status /dev/null");
+  EXPECT_EQ(table.status, 0) << table.err;
+  ASSERT_EQ(asked.devices.size(), 1U);
+  EXPECT_EQ(asked.devices[0].minor, 3U);
+  EXPECT_THAT(table.out,
+              AllOf(HasSubstr("holdfast, 2 h 05 min left"), HasSubstr("waits shared"),
+                    HasSubstr("holdfast, number 2 in the queue"), HasSubstr("5 more that wait for /dev/null")));
+  const Ended json = ended("$H status --json /dev/null");
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"place\": 1"), HasSubstr("\"lapses_in_seconds\": 7500.0")));
+  EXPECT_THAT(ended("$H status").out, HasSubstr("number 1 in the queue"));
+  EXPECT_TRUE(asked.devices.empty());
+}
+
 TEST_F(CommandEventsTest, wrong_words_are_usage_errors) {
   for (const char* const line : {"$H kick", "$H kick /dev/null /dev/zero", "$H kick --grace -1 /dev/null",
                                  "$H history -l 0", "$H history --since never", "$H history --json --svg"}) {

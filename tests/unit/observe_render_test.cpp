@@ -153,11 +153,14 @@ TEST(Json, keys_are_stable_and_the_unknown_is_null) {
   EXPECT_EQ(json["devices"][1]["relation"], device::to_string(device::Relation::same_function));
   EXPECT_EQ(
       json["devices"][0]["uses"][0].dump(),
-      R"({"command":"picocom","holdfast":true,"means":["holdfast","flock"],"mode":"shared","pid":4121,"purpose":null,)"
+      R"({"command":"picocom","holdfast":true,"lapses_in_seconds":null,"means":["holdfast","flock"],"mode":"shared",)"
+      R"("pid":4121,"place":null,"purpose":null,)"
       R"("since":"2026-11-22T12:00:00.007Z","standing":"holds","start_ticks":99,"user":"joe","who":"process"})");
-  EXPECT_EQ(json["devices"][0]["uses"][1].dump(),
-            R"({"command":null,"holdfast":false,"means":[],"mode":null,"pid":null,"purpose":null,"since":null,)"
-            R"("standing":"waits","start_ticks":null,"user":null,"who":"unknown"})");
+  EXPECT_EQ(
+      json["devices"][0]["uses"][1].dump(),
+      R"({"command":null,"holdfast":false,"lapses_in_seconds":null,"means":[],"mode":null,"pid":null,"place":null,)"
+      R"("purpose":null,"since":null,)"
+      R"("standing":"waits","start_ticks":null,"user":null,"who":"unknown"})");
   EXPECT_EQ(json["blind"], nlohmann::json::array({"something"}));
 }
 
