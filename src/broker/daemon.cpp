@@ -7,13 +7,18 @@
 #include "broker/connection.hpp"
 #include "broker/desk.hpp"
 #include "broker/hands.hpp"
+#include "broker/hooks.hpp"
 #include "broker/hotplug.hpp"
 #include "broker/journal.hpp"
 #include "broker/known_devices.hpp"
 #include "broker/listening.hpp"
 #include "broker/peer.hpp"
 #include "broker/permission.hpp"
+#include "broker/privileges.hpp"
+#include "broker/store.hpp"
 #include "broker/stranger_watch.hpp"
+#include "broker/survivors.hpp"
+#include "claim/parcel.hpp"
 
 #include <fmt/format.h>
 #include <grp.h>
@@ -24,6 +29,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <functional>
@@ -87,11 +93,34 @@ class Ready {
   Source source_;
 };
 
-class NoHooks final : public Hooks {
+// What the next broker will know: the journal who holds, systemd by what.
+class Remembrance final : public Memory {
  public:
-  std::optional<Result<>> before_grant(const ClaimRecord& /*claim*/) override { return Result<>{}; }
-  void after_end(const ClaimRecord& /*claim*/, arbiter::End /*why*/) override {}
-  void forget(wire::ClaimId /*claim*/) override {}
+  Remembrance(Journal& journal, DescriptorStore& store, const Log& log) : journal_{journal}, store_{store}, log_{log} {}
+  void granted(const ClaimRecord& claim, const claiming::Holding& holding) override {
+    journal_.record(claim);
+    complain();
+    store_.keep(claim.id, holding, DescriptorStore::Clock::now());
+  }
+  void ended(wire::ClaimId claim) override {
+    store_.drop(claim);
+    journal_.ended(claim);
+    complain();
+  }
+
+ private:
+  // Once: clients keep their claims' locks even so, and the next line brings the file up to date.
+  void complain() {
+    const int errnum = journal_.errnum();
+    if (errnum != 0 && errnum_ == 0)
+      log_.say(Level::error, fmt::format("cannot write the journal: {}", base::errno_text(errnum)));
+    errnum_ = errnum;
+  }
+
+  Journal& journal_;
+  DescriptorStore& store_;
+  const Log& log_;
+  int errnum_ = 0;
 };
 
 class NodeGate final : public Gate {
@@ -113,6 +142,13 @@ class Told final : public Events {
  private:
   Chronicle& chronicle_;
 };
+
+constexpr const char* kUser = "holdfast";
+
+std::string directory_of(const std::string& file) {
+  const auto slash = file.rfind('/');
+  return slash == std::string::npos ? std::string{} : file.substr(0, slash);
+}
 
 std::optional<gid_t> group_of(const std::string& name) {
   const ::group* const entry = name.empty() ? nullptr : ::getgrnam(name.c_str());
@@ -164,16 +200,18 @@ struct Daemon::Inside final : Post, Deaths {
         log{wanted.verbosity},
         permission{std::move(may)},
         journal{std::move(kept)},
+        memory{journal, store, log},
         chronicle{[this](std::string_view line) { log.say(Level::warning, line); }},
         events{chronicle},
         devices{clock, wanted.places},
         gate{permission},
+        hooks{HookRunner::Settings{.directory = wanted.hooks}},
         strangers{wanted.places},
         hands{permission, clock, wanted.places},
         connections{wanted.limits.connections},
         bytes{wanted.limits.queued_bytes},
         rate{wanted.limits.messages},
-        desk{World{clock, *this, devices, gate, journal, events, hooks, strangers, *this, hands}, rulebook(tokens)} {}
+        desk{World{clock, *this, devices, gate, memory, events, hooks, strangers, *this, hands}, rulebook(tokens)} {}
 
   [[nodiscard]] Rulebook rulebook(std::span<const JournalToken> tokens) const {
     Rulebook rules;
@@ -187,7 +225,10 @@ struct Daemon::Inside final : Post, Deaths {
     return rules;
   }
 
-  Result<> start();
+  Result<> start(const Journal::Found& found);
+  void adopt(const std::vector<ClaimRecord>& claims);
+  [[nodiscard]] std::optional<claiming::Holding> holding_of(const ClaimRecord& claim,
+                                                            std::vector<DescriptorStore::Kept>& kept);
   Result<> listen_to(Ready& ready, int fd, std::function<void()> action);
 
   // Post.
@@ -215,6 +256,7 @@ struct Daemon::Inside final : Post, Deaths {
   void settle();
   void unplugged();
   void look_at_strangers();
+  void look_at_hooks();
   void tick();
 
   Settings settings;
@@ -222,11 +264,13 @@ struct Daemon::Inside final : Post, Deaths {
   SystemClock clock;
   Permission permission;
   Journal journal;
+  DescriptorStore store;
+  Remembrance memory;
   Chronicle chronicle;
   Told events;
   KnownDevices devices;
   NodeGate gate;
-  NoHooks hooks;
+  HookRunner hooks;
   StrangerWatch strangers;
   MarkHands hands;
   Count connections;
@@ -255,6 +299,7 @@ struct Daemon::Inside final : Post, Deaths {
   Ready chronicle_ready;
   Ready hotplug_ready;
   Ready strangers_ready;
+  Ready hooks_ready;
   Source timer;
   std::optional<arbiter::Time> timer_at;
 
@@ -272,16 +317,16 @@ Result<> Daemon::Inside::listen_to(Ready& ready, int fd, std::function<void()> a
                      });
 }
 
-Result<> Daemon::Inside::start() {
+Result<> Daemon::Inside::start(const Journal::Found& found) {
   sd_event* made = nullptr;
   if (const int answer = sd_event_new(&made); answer < 0)
     return std::unexpected(base::fault(-answer, "sd_event_new", {}));
   loop.reset(made);
   retire(made);
+  if (found.refused_lines > 0)
+    log.say(Level::warning, fmt::format("{} lines of the journal are not understood", found.refused_lines));
+  adopt(found.claims);  // while nobody is heard, and there are no threads yet
   if (!settings.history.empty()) chronicle.start_history(settings.history);
-  auto listening = listen_at(settings.socket, settings.group);
-  if (!listening) return std::unexpected(std::move(listening.error()));
-  listener = std::move(*listening);
   if (auto plugged = Hotplug::open())
     hotplug = std::move(*plugged);
   else
@@ -294,6 +339,7 @@ Result<> Daemon::Inside::start() {
   if (strangers.fd() >= 0)
     if (auto heard_of = listen_to(strangers_ready, strangers.fd(), [this] { look_at_strangers(); }); !heard_of)
       return heard_of;
+  if (auto heard_of = listen_to(hooks_ready, hooks.fd(), [this] { look_at_hooks(); }); !heard_of) return heard_of;
   if (hotplug)
     if (auto heard_of = listen_to(hotplug_ready, hotplug->fd(), [this] { unplugged(); }); !heard_of) return heard_of;
   sd_event_source* source = nullptr;
@@ -307,7 +353,63 @@ Result<> Daemon::Inside::start() {
   if (answer < 0) return std::unexpected(base::fault(-answer, "sd_event_add_time", {}));
   timer.reset(source);
   sd_event_source_set_enabled(source, SD_EVENT_OFF);
+  // Where the unit asks for it.
+  if (const int watched = sd_event_set_watchdog(made, 1); watched < 0)
+    return std::unexpected(base::fault(-watched, "sd_event_set_watchdog", {}));
   return {};
+}
+
+// Claims of before: those whose owners live go on, with what the store kept of them, or with what their clients bring.
+void Daemon::Inside::adopt(const std::vector<ClaimRecord>& claims) {
+  std::vector<DescriptorStore::Kept> kept = store.take_over();
+  std::size_t adopted = 0;
+  for (const ClaimRecord& claim : claims) {
+    auto complete = holding_of(claim, kept);
+    auto owner = living_owner(claim);
+    if (!owner) {
+      if (complete) complete->give_back();
+      clean_up(claim, settings.places);
+      memory.ended(claim.id);
+      continue;
+    }
+    claiming::Holding holding = complete ? std::move(*complete) : lock_files_of(claim, settings.places);
+    const bool is_over = !complete && was_given_back(claim, settings.places);
+    const auto marks = complete ? Desk::Marks::complete : Desk::Marks::to_be_resumed;
+    if (!is_over && desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
+      ++adopted;
+      continue;
+    }
+    holding.give_back();
+    memory.ended(claim.id);
+  }
+  for (const DescriptorStore::Kept& unknown : kept) store.drop(unknown.claim);
+  if (adopted > 0) log.say(Level::notice, fmt::format("{} claims of the broker before go on", adopted));
+}
+
+std::optional<claiming::Holding> Daemon::Inside::holding_of(const ClaimRecord& claim,
+                                                            std::vector<DescriptorStore::Kept>& kept) {
+  const auto found = std::ranges::find(kept, claim.id, &DescriptorStore::Kept::claim);
+  if (found == kept.end()) return std::nullopt;
+  DescriptorStore::Kept marks = std::move(*found);
+  kept.erase(found);
+  std::vector<std::shared_ptr<const device::Device>> named;
+  std::vector<device::Device> list;
+  for (const ClaimRecord::Device& one : claim.devices) {
+    if (!one.named) continue;
+    auto device = device::identify(one.path, settings.places);
+    if (!device || device->node.id != one.id) return std::nullopt;
+    list.push_back(*device);
+    named.push_back(std::make_shared<const device::Device>(std::move(*device)));
+  }
+  Options options;
+  options.mode = claim.mode;
+  options.cover = cover_of(named, claim);
+  options.purpose = claim.purpose;
+  auto holding = claiming::unpack(std::move(list), marks.marks, std::move(marks.descriptors),
+                                  {options, claim.owner, convention::Locks::proven, settings.places});
+  if (holding) return std::move(*holding);
+  log.say(Level::notice, fmt::format("a claim's locks are not those that were kept: {}", holding.error().message));
+  return std::nullopt;
 }
 
 // After everything that happened: who is to go goes, and the timer is set.
@@ -324,16 +426,22 @@ void Daemon::Inside::settle() {
     bytes.remove(gone->uid, gone->counted_bytes);
     desk.closed(id);
   }
+  if (permission.is_stuck()) {
+    log.say(Level::error, "a thread could not give back a client's rights: the broker ends, claims stay");
+    sd_event_exit(loop.get(), -EPERM);
+  }
   std::optional<arbiter::Time> next = desk.next_deadline();
   const auto sooner = [&](std::optional<arbiter::Time> other) {
     if (other && (!next || *other < *next)) next = other;
   };
   sooner(listen_again);
-  if (const auto look = strangers.next_look()) sooner(arbiter::Time{look->time_since_epoch()});
+  for (const auto& instant : {strangers.next_look(), hooks.next_deadline(), store.next_due()})
+    if (instant) sooner(arbiter::Time{instant->time_since_epoch()});
   if (next == timer_at) return;
   timer_at = next;
   if (next) {
-    const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(next->time_since_epoch()).count();
+    const auto since_boot = std::max(next->time_since_epoch(), arbiter::Duration{});
+    const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(since_boot).count();
     sd_event_source_set_time(timer.get(), static_cast<std::uint64_t>(microseconds));
   }
   sd_event_source_set_enabled(timer.get(), next ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
@@ -352,12 +460,19 @@ void Daemon::Inside::tick() {
     rate.sweep(clock.now());
   }
   look_at_strangers();
+  look_at_hooks();
+  store.advance(DescriptorStore::Clock::now());
   desk.advance();
   settle();
 }
 
 void Daemon::Inside::look_at_strangers() {
   for (const wire::ClaimId claim : strangers.worth_trying(StrangerWatch::Clock::now())) desk.try_again(claim);
+}
+
+void Daemon::Inside::look_at_hooks() {
+  for (HookRunner::Answer& answer : hooks.advance(HookRunner::Clock::now()))
+    desk.hooks_ran(answer.claim, std::move(answer.result));
 }
 
 void Daemon::Inside::unplugged() {
@@ -582,15 +697,28 @@ Daemon::Daemon(std::unique_ptr<Inside> inside) : inside_{std::move(inside)} {}
 Daemon::Daemon(Daemon&&) noexcept = default;
 Daemon::~Daemon() = default;
 
+// The state directory first: it says whether there is a broker already, whose socket is not to be replaced. Threads and
+// what needs few rights come last.
 Result<Daemon> Daemon::start(const Settings& settings) {
   raise_descriptor_limit();
+  const std::string lasting = directory_of(settings.history);
+  if (settings.privileges == Privileges::dropped)
+    if (auto made = make_directories(kUser, {settings.state, lasting, directory_of(settings.socket)}); !made)
+      return std::unexpected(std::move(made.error()));
+  Journal::Found found;
+  auto journal = Journal::open({settings.state, lasting}, found);
+  if (!journal) return std::unexpected(std::move(journal.error()));
+  auto listener = listen_at(settings.socket, settings.group);
+  if (!listener) return std::unexpected(std::move(listener.error()));
+  if (settings.privileges == Privileges::dropped) {
+    auto standing = drop_privileges(kUser);
+    if (!standing) return std::unexpected(std::move(standing.error()));
+  }
   auto permission = Permission::start();
   if (!permission) return std::unexpected(std::move(permission.error()));
-  Journal::Found found;
-  auto journal = Journal::open({settings.state, {}}, found);
-  if (!journal) return std::unexpected(std::move(journal.error()));
   auto inside = std::make_unique<Inside>(settings, std::move(*permission), std::move(*journal), found.tokens);
-  if (auto started = inside->start(); !started) return std::unexpected(std::move(started.error()));
+  inside->listener = std::move(*listener);
+  if (auto started = inside->start(found); !started) return std::unexpected(std::move(started.error()));
   return Daemon{std::move(inside)};
 }
 

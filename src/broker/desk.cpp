@@ -53,6 +53,10 @@ Desk::Desk(const World& world, const Rulebook& rules)
       started_{world.clock.now()},
       next_claim_{static_cast<std::uint64_t>(rules.first_claim)} {}
 
+Desk::~Desk() {
+  for (const auto& [id, ticket] : tickets_) ticket->holding.let_go();
+}
+
 void Desk::opened(ConnectionId connection, Process who) {
   Connection& opened = connections_[connection];
   opened.speaker = owner_for(std::move(who));

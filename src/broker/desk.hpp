@@ -65,10 +65,15 @@ struct Enclosed {
 class Desk {
  public:
   Desk(const World& world, const Rulebook& rules);
+  Desk(const Desk&) = delete;
+  Desk& operator=(const Desk&) = delete;
+  /// Claims stay with the clients, who have copies of what carries their locks.
+  ~Desk();
 
-  /// A claim that an earlier broker granted; before anybody is heard. Without a holding its marks are the client's
-  /// until that comes with Resume. False when it cannot be any more: its device is gone, or another one's.
-  bool adopt(const ClaimRecord& claim, Process owner, std::optional<claiming::Holding> holding);
+  /// A claim that an earlier broker granted; before anybody is heard. Of one that is to be resumed most marks are the
+  /// client's until that comes with Resume. False when it cannot be any more: its device is gone, or another one's.
+  enum class Marks : std::uint8_t { complete, to_be_resumed };
+  bool adopt(const ClaimRecord& claim, Process owner, claiming::Holding holding, Marks marks);
 
   /// A connection that has said Hello to us and is one of ours.
   void opened(ConnectionId connection, Process who);

@@ -5,6 +5,7 @@
 #include "broker/desk.hpp"
 
 #include "base/error.hpp"
+#include "broker/survivors.hpp"
 #include "claim/parcel.hpp"
 
 #include <fmt/format.h>
@@ -16,27 +17,7 @@ namespace holdfast::broker {
 
 using base::failure;
 
-namespace {
-
-// The journal has the nodes that were covered, not the word that covered them.
-Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices, const ClaimRecord& claim) {
-  for (const auto& device : devices) {
-    const auto covered = device::covered_nodes(*device, Cover::unit);
-    const auto function = device::covered_nodes(*device, Cover::function);
-    const auto is_claimed = [&](const device::DeviceId& id) {
-      return std::ranges::find(claim.devices, id, &ClaimRecord::Device::id) != claim.devices.end();
-    };
-    for (const device::Covered& one : covered)
-      if (std::ranges::none_of(function, [&](const auto& other) { return other.node.id == one.node.id; }) &&
-          is_claimed(one.node.id))
-        return Cover::unit;
-  }
-  return Cover::function;
-}
-
-}  // namespace
-
-bool Desk::adopt(const ClaimRecord& claim, Process owner, std::optional<claiming::Holding> holding) {
+bool Desk::adopt(const ClaimRecord& claim, Process owner, claiming::Holding holding, Marks marks) {
   std::vector<wire::DeviceName> names;
   std::vector<Node> nodes;
   std::vector<arbiter::Held> held;
@@ -79,8 +60,8 @@ bool Desk::adopt(const ClaimRecord& claim, Process owner, std::optional<claiming
   ticket.asked = ticket.granted = world_.clock.now();
   ticket.asked_at = ticket.since = claim.since;
   ticket.was_held = true;
-  ticket.to_be_resumed = !holding;
-  if (holding) ticket.holding = std::move(*holding);
+  ticket.to_be_resumed = marks == Marks::to_be_resumed;
+  ticket.holding = std::move(holding);
   claims_.force(ticket.taking->speaker->rights.uid);
   add_to_books(ticket);
   owners_.at(id).tickets.insert(ticket.id);
@@ -93,7 +74,7 @@ bool Desk::adopt(const ClaimRecord& claim, Process owner, std::optional<claiming
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted,
                std::vector<base::ProcessFd> descriptors) {
   Ticket* ticket = held_by(connection, wanted.claim);
-  if (ticket == nullptr || ticket->change)
+  if (ticket == nullptr || ticket->change || ticket->stage != Stage::held)
     return refuse(
         connection, number,
         failure(errc::not_held, fmt::format("claim {} is over", static_cast<std::uint64_t>(wanted.claim)), {}));
@@ -118,6 +99,7 @@ void Desk::adopted(wire::ClaimId claim, Result<claiming::Holding> result) {
   ticket->stage = Stage::held;
   if (result) {
     ticket->to_be_resumed = false;
+    ticket->holding.let_go();  // the same lock files are in the other
     ticket->holding = std::move(*result);
     world_.memory.granted(record_of(*ticket), ticket->holding);
     answer_granted(*ticket, ticket->connection, ticket->number);

@@ -75,13 +75,17 @@ Result<> give(const std::string& directory, const ::passwd& user) {
 
 }  // namespace
 
-Result<Standing> drop_privileges(const std::string& user, const std::vector<std::string>& directories) {
+Result<> make_directories(const std::string& user, const std::vector<std::string>& directories) {
+  const ::passwd* const entry = ::geteuid() == 0 ? ::getpwnam(user.c_str()) : nullptr;
+  if (entry == nullptr) return {};
+  for (const std::string& directory : directories)
+    if (auto given = give(directory, *entry); !given) return given;
+  return {};
+}
+
+Result<Standing> drop_privileges(const std::string& user) {
   if (::geteuid() == 0) {
-    errno = 0;
     const ::passwd* const entry = ::getpwnam(user.c_str());
-    if (entry != nullptr)
-      for (const std::string& directory : directories)
-        if (auto given = give(directory, *entry); !given) return std::unexpected(std::move(given.error()));
     if (auto bound = bound_capabilities(); !bound) return std::unexpected(std::move(bound.error()));
     if (entry != nullptr)
       if (auto became = become(*entry); !became) return std::unexpected(std::move(became.error()));

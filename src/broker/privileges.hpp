@@ -24,10 +24,12 @@ struct Standing {
   gid_t gid = 0;
 };
 
-/// Of root: becomes `user`, if there is such a user, with the capabilities above; `directories` are made, and are the
-/// user's. Of others: keeps of its capabilities those above. Nothing it starts gets any. To be called before there are
-/// threads: capabilities are a thread's.
+/// Of root, when there is such a user: makes those that are missing, for the user.
+[[nodiscard]] Result<> make_directories(const std::string& user, const std::vector<std::string>& directories);
+
+/// Of root: becomes `user`, if there is such a user, with the capabilities above. Of others: keeps of its capabilities
+/// those above. Nothing it starts gets any. To be called before there are threads: capabilities are a thread's.
 /// \returns system_fault when a right could not be dropped: then nothing may go on
-[[nodiscard]] Result<Standing> drop_privileges(const std::string& user, const std::vector<std::string>& directories);
+[[nodiscard]] Result<Standing> drop_privileges(const std::string& user);
 
 }  // namespace holdfast::broker

@@ -48,7 +48,7 @@ class Privileges : public ::testing::Test {
 
 TEST_F(Privileges, of_root_become_a_users_with_four_capabilities) {
   const std::string found = in_a_child([] {
-    const auto standing = drop_privileges(kUser, {});
+    const auto standing = drop_privileges(kUser);
     return standing ? rights() : standing.error().message;
   });
   const auto uid = std::to_string(::getpwnam(kUser)->pw_uid);
@@ -63,7 +63,7 @@ TEST_F(Privileges, of_root_become_a_users_with_four_capabilities) {
 
 TEST_F(Privileges, are_dropped_as_far_when_there_is_no_such_user) {
   const std::string found = in_a_child([] {
-    const auto standing = drop_privileges("holdfast-no-such-user", {});
+    const auto standing = drop_privileges("holdfast-no-such-user");
     return standing ? rights() : standing.error().message;
   });
   EXPECT_THAT(found, HasSubstr("Uid:\t0\t0\t0\t0"));
@@ -83,7 +83,7 @@ TEST_F(Privileges, of_a_service_are_those_that_its_unit_gave_it_and_go_no_furthe
     ::cap_free(sets);
     for (const cap_value_t one : given)
       if (::cap_set_ambient(one, CAP_SET) != 0) return "cannot set ambient capabilities";
-    const auto standing = drop_privileges(kUser, {});
+    const auto standing = drop_privileges(kUser);
     if (!standing) return standing.error().message;
     return standing->uid == 51005 ? rights() : "another user";
   });
@@ -100,7 +100,7 @@ TEST_F(Privileges, that_are_left_suffice_to_act_as_clients_and_to_remove_their_l
   ASSERT_EQ(::chmod(lock_directory.c_str(), 01775), 0);  // root's, sticky, closed to the client
   const std::string file = lock_directory + "/LCK..ttyS9";
   const std::string found = in_a_child([&]() -> std::string {
-    const auto standing = drop_privileges(kUser, {});
+    const auto standing = drop_privileges(kUser);
     if (!standing) return standing.error().message;
     const auto permission = Permission::start();
     if (!permission) return permission.error().message;
@@ -124,7 +124,7 @@ TEST_F(Privileges, directories_that_are_made_are_the_users_and_others_stay_whose
   const std::string made = directory / "made";
   const std::string there = directory / "there";
   ASSERT_EQ(::mkdir(there.c_str(), 0700), 0);
-  EXPECT_EQ(in_a_child([&] { return drop_privileges(kUser, {made, there}) ? "done" : "failed"; }), "done");
+  EXPECT_EQ(in_a_child([&] { return make_directories(kUser, {made, there}) ? "done" : "failed"; }), "done");
   struct stat status{};
   ASSERT_EQ(::stat(made.c_str(), &status), 0);
   EXPECT_EQ(status.st_uid, ::getpwnam(kUser)->pw_uid);

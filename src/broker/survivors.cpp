@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// survivors.cpp - see the header.
+#include "broker/survivors.hpp"
+
+#include "claim/holding.hpp"
+#include "claim/parcel.hpp"
+#include "convention/proxy.hpp"
+#include "convention/uucp.hpp"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace holdfast::broker {
+
+std::optional<Process> living_owner(const ClaimRecord& claim) {
+  base::UniqueFd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, claim.owner.pid, 0))};
+  if (!pidfd) return std::nullopt;
+  auto process = process_of_pidfd(std::move(pidfd));
+  if (!process || process->peer.process != claim.owner) return std::nullopt;
+  return std::move(*process);
+}
+
+bool was_given_back(const ClaimRecord& claim, const base::Places& places) {
+  const auto is_shown = [&](const ClaimRecord::Device& device) {
+    const auto records = convention::read_proxy(convention::proxy_path(device.id, places));
+    if (!records) return true;  // nobody can tell
+    const auto holders = std::ranges::count(*records, false, &convention::ProxyRecord::waiting);
+    // With all places taken it may be there without one.
+    return holders >= convention::kHolderSlots || std::ranges::any_of(*records, [&](const auto& record) {
+             return !record.waiting && record.who.pid == claim.owner.pid &&
+                    record.who.start_ticks == claim.owner.start_ticks;
+           });
+  };
+  return !std::ranges::all_of(claim.devices,
+                              [&](const ClaimRecord::Device& device) { return !device.named || is_shown(device); });
+}
+
+Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices, const ClaimRecord& claim) {
+  for (const auto& device : devices) {
+    const auto covered = device::covered_nodes(*device, Cover::unit);
+    const auto function = device::covered_nodes(*device, Cover::function);
+    const auto is_claimed = [&](const device::DeviceId& id) {
+      return std::ranges::find(claim.devices, id, &ClaimRecord::Device::id) != claim.devices.end();
+    };
+    for (const device::Covered& one : covered)
+      if (std::ranges::none_of(function, [&](const auto& other) { return other.node.id == one.node.id; }) &&
+          is_claimed(one.node.id))
+        return Cover::unit;
+  }
+  return Cover::function;
+}
+
+namespace {
+
+// Those that can have lock files.
+std::vector<device::Device> terminals_of(const ClaimRecord& claim, const base::Places& places) {
+  std::vector<device::Device> devices;
+  if (claim.lock_files.empty()) return devices;
+  for (const ClaimRecord::Device& one : claim.devices) {
+    if (!one.named) continue;  // covered by those that are
+    auto device = device::identify(one.path, places);
+    if (device && device->node.id == one.id &&
+        (device->family == device::Family::terminal || device->family == device::Family::pseudo_terminal))
+      devices.push_back(std::move(*device));
+  }
+  return devices;
+}
+
+}  // namespace
+
+claiming::Holding lock_files_of(const ClaimRecord& claim, const base::Places& places) {
+  std::vector<device::Device> devices = terminals_of(claim, places);
+  Options options;
+  options.mode = claim.mode;
+  options.cover = Cover::function;
+  std::map<device::DeviceId, wire::ClaimedNode> nodes;
+  for (const device::Device& device : devices)
+    for (const device::Covered& covered : device::covered_nodes(device, options.cover))
+      nodes[covered.node.id] = {claiming::name_of(covered.node), wire::NodeOpen::closed};
+  wire::Marks marks;
+  for (auto& [id, node] : nodes) {
+    const auto device = std::ranges::find(devices, id, [](const device::Device& one) { return one.node.id; });
+    if (device != devices.end()) {
+      wire::ClaimedMark mark;
+      mark.node = static_cast<std::uint16_t>(marks.nodes.size());
+      mark.convention = Convention::uucp;
+      const convention::UucpNames names = convention::uucp_names(*device, device->node);
+      for (const std::string& name : names.create)
+        if (const std::string path = places.lock_dir + "/" + name;
+            std::ranges::find(claim.lock_files, path) != claim.lock_files.end())
+          mark.files.push_back(path);
+      marks.marks.push_back(std::move(mark));
+    }
+    marks.nodes.push_back(std::move(node));
+  }
+  auto holding =
+      claiming::unpack(std::move(devices), marks, {}, {options, claim.owner, convention::Locks::as_said, places});
+  return holding ? std::move(*holding) : claiming::Holding{};
+}
+
+void clean_up(const ClaimRecord& claim, const base::Places& places) {
+  const std::vector<device::Device> devices = terminals_of(claim, places);
+  if (devices.empty()) return;
+  Options options;
+  options.opening = Opening::never;
+  options.conventions = {Convention::proxy, Convention::uucp};
+  // Taken over and given back: what somebody made in the same moment stays (convention/uucp.cpp, replace_stale()).
+  auto holding = claiming::attempt(devices, options, base::self(), places);
+  if (holding) holding->give_back();
+}
+
+}  // namespace holdfast::broker

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// survivors.hpp - which claims of an earlier broker still are claims. While there was none, owners died and clients
+// gave back by themselves; nobody wrote that down.
+#pragma once
+
+#include "base/places.hpp"
+#include "broker/interfaces.hpp"
+#include "broker/peer.hpp"
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace holdfast::broker {
+
+/// The very process that owned the claim, when it lives.
+[[nodiscard]] std::optional<Process> living_owner(const ClaimRecord& claim);
+
+/// Whether the living owner gave it back meanwhile: no device's proxy shows it as a holder any more.
+[[nodiscard]] bool was_given_back(const ClaimRecord& claim, const base::Places& places);
+
+/// What it covered: the journal has the nodes, not the word.
+[[nodiscard]] Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices,
+                             const ClaimRecord& claim);
+
+/// What the broker can have of a claim by itself, because it has a name: its lock files. Empty when there are none.
+[[nodiscard]] claiming::Holding lock_files_of(const ClaimRecord& claim, const base::Places& places);
+
+/// Removes a dead owner's lock files, where nobody else has the device by now.
+void clean_up(const ClaimRecord& claim, const base::Places& places);
+
+}  // namespace holdfast::broker
