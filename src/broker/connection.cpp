@@ -84,6 +84,8 @@ Connection::Heard Connection::receive(std::span<std::byte> buffer, Packet& packe
   header.msg_control = &control;
   header.msg_controllen = sizeof control;
   const ssize_t got = ::recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  // Closing with something unread is what makes it a reset (net/unix/af_unix.c, unix_release_sock()).
+  if (got < 0 && errno == ECONNRESET) return Heard::end_unread;
   if (got < 0) return errno == EAGAIN || errno == EINTR ? Heard::nothing : Heard::end;
   read_control(header, packet);
   packet.bytes = buffer.first(static_cast<std::size_t>(got));

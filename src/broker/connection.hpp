@@ -28,7 +28,12 @@ class Connection {
  public:
   explicit Connection(base::UniqueFd socket) : socket_{std::move(socket)} {}
 
-  enum class Heard : std::uint8_t { packet, nothing, end };
+  enum class Heard : std::uint8_t {
+    packet,
+    nothing,
+    end,
+    end_unread,  ///< and the last that was sent was not read
+  };
   /// `buffer` has wire::kMostBytes; the packet points into it. What is cut off, in bytes or in descriptors, ends the
   /// connection.
   [[nodiscard]] Heard receive(std::span<std::byte> buffer, Packet& packet);

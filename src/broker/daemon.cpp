@@ -190,6 +190,7 @@ struct Daemon::Inside final : Post, Deaths {
     std::size_t counted_bytes = 0;
     bool greeted = false;
     bool ending = false;
+    Farewell farewell = Farewell::read;
     bool paused = false;
     std::uint32_t listens_for = EPOLLIN;
     Ready ready;
@@ -424,7 +425,7 @@ void Daemon::Inside::settle() {
     chronicle.forget(*gone);
     connections.remove(gone->uid);
     bytes.remove(gone->uid, gone->counted_bytes);
-    desk.closed(id);
+    desk.closed(id, gone->farewell);
   }
   if (permission.is_stuck()) {
     log.say(Level::error, "a thread could not give back a client's rights: the broker ends, claims stay");
@@ -550,7 +551,7 @@ void Daemon::Inside::admit(base::UniqueFd socket) {
 void Daemon::Inside::happened(Client& client, std::uint32_t what) {
   if (client.ending) return;
   if ((what & EPOLLOUT) != 0) drain(client);
-  if ((what & EPOLLIN) != 0 && !client.ending) return hear(client);
+  if ((what & (EPOLLIN | EPOLLERR)) != 0 && !client.ending) return hear(client);
   if ((what & (EPOLLHUP | EPOLLERR)) != 0) end(client);
 }
 
@@ -558,6 +559,9 @@ void Daemon::Inside::hear(Client& client) {
   switch (client.connection.receive(buffer, heard)) {
     case Connection::Heard::nothing:
       return;
+    case Connection::Heard::end_unread:
+      client.farewell = Farewell::unread;
+      return end(client);
     case Connection::Heard::end:
       return end(client);
     case Connection::Heard::packet:

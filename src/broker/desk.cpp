@@ -85,6 +85,12 @@ void Desk::heard(ConnectionId connection, wire::Numbered<wire::FromClient>& mess
   run();
 }
 
+bool Desk::send(ConnectionId connection, std::uint32_t number, const wire::FromBroker& message,
+                std::span<const int> descriptors) {
+  if (const auto known = connections_.find(connection); known != connections_.end()) known->second.last_told.reset();
+  return world_.post.send(connection, number, message, descriptors);
+}
+
 void Desk::refuse(ConnectionId connection, std::uint32_t number, const Error& error) {
   wire::Refused refused;
   refused.code = error.code.category() == error_category() ? static_cast<errc>(error.code.value()) : errc::system_fault;
@@ -92,7 +98,7 @@ void Desk::refuse(ConnectionId connection, std::uint32_t number, const Error& er
   refused.message = base::printable(error.message, wire::kMostText);
   refused.device = error.device.substr(0, wire::kMostPath);
   refused.holder = error.holder;
-  world_.post.send(connection, number, refused);
+  send(connection, number, refused);
 }
 
 // --- Claim
@@ -105,7 +111,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   if (auto allowed = check_owner(speaker, wanted.owner, owner); !allowed) return no(allowed.error());
   auto devices = find_devices(wanted.devices);
   if (!devices) {
-    world_.post.send(connection, number, wire::NotMine{base::printable(devices.error().message, wire::kMostText)});
+    send(connection, number, wire::NotMine{base::printable(devices.error().message, wire::kMostText)});
     return;
   }
   for (const auto& device : *devices)
@@ -312,7 +318,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Renew&
   ticket->lease = wanted.lease;
   start_lease(*ticket);
   world_.memory.granted(record_of(*ticket), ticket->holding);
-  world_.post.send(connection, number, wire::Renewed{ticket->id, *ticket->until - world_.clock.now()});
+  send(connection, number, wire::Renewed{ticket->id, *ticket->until - world_.clock.now()});
 }
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Find& wanted,
@@ -331,7 +337,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Find& 
       if (!std::ranges::all_of(wanted.devices, [&](const auto& name) { return has(*ticket, name); })) continue;
       wire::Found found{id, {}};
       if (ticket->until) found.lapses_in = *ticket->until - world_.clock.now();
-      world_.post.send(connection, number, found);
+      send(connection, number, found);
       return;
     }
   refuse(connection, number, failure(errc::not_held, "the process has no such claim", {}));

@@ -55,6 +55,9 @@ struct Rulebook {
   arbiter::Duration places_count_for = std::chrono::seconds{10};
 };
 
+/// How a connection ended: whether the last that was sent was read.
+enum class Farewell : std::uint8_t { read, unread };
+
 /// What came beside a message.
 struct Enclosed {
   std::optional<Process> owner;              ///< of a Claim or a Find that gives it by a pidfd
@@ -81,7 +84,7 @@ class Desk {
   void heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, Enclosed enclosed);
   /// All that was sent to it was read.
   void drained(ConnectionId connection);
-  void closed(ConnectionId connection);
+  void closed(ConnectionId connection, Farewell farewell);
 
   void owner_died(arbiter::OwnerId owner);
   void taken(wire::ClaimId claim, Hands::Taken result);
@@ -116,6 +119,7 @@ class Desk {
     std::shared_ptr<const Peer> who;
     std::unordered_set<wire::ClaimId> tickets;  // that it asked for
     std::optional<Paging> paging;
+    std::optional<wire::ClaimId> last_told;  // the claim that was granted by the last message
   };
   /// What is known of a device that somebody asked for.
   struct Book {
@@ -145,6 +149,8 @@ class Desk {
            const std::optional<Process>& owner);
   void say(ConnectionId connection, std::uint32_t number, const wire::StatusQuery& wanted);
   void say(ConnectionId connection, std::uint32_t number, const wire::Kick& wanted);
+  bool send(ConnectionId connection, std::uint32_t number, const wire::FromBroker& message,
+            std::span<const int> descriptors = {});
   void refuse(ConnectionId connection, std::uint32_t number, const Error& error);
   [[nodiscard]] Result<std::vector<std::shared_ptr<const device::Device>>> find_devices(
       const std::vector<wire::DeviceName>& names);

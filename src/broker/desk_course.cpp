@@ -70,7 +70,7 @@ void Desk::decided(const arbiter::Queued& queued, const DoneLater& /*done*/) {
   Ticket* ticket = find_arbiter(static_cast<std::uint64_t>(queued.request));
   if (ticket == nullptr) return;
   if (ticket->change) {
-    world_.post.send(ticket->change->connection, ticket->change->number, wire::Queued{});
+    send(ticket->change->connection, ticket->change->number, wire::Queued{});
     return;
   }
   ticket->place = wire::Place{static_cast<std::uint64_t>(queued.place)};
@@ -253,9 +253,10 @@ void Desk::answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t
     granted.devices.push_back({books_.at(ticket.nodes[i].key).name, told(ticket.tokens[i])});
   claiming::Parcel parcel = claiming::pack(ticket.holding);
   granted.marks = std::move(parcel.marks);
-  if (parcel.descriptors.size() <= wire::kMostDescriptors &&
-      world_.post.send(connection, number, granted, parcel.descriptors))
+  if (parcel.descriptors.size() <= wire::kMostDescriptors && send(connection, number, granted, parcel.descriptors)) {
+    connections_.at(connection).last_told = ticket.id;
     return;
+  }
   // Nobody would ever give back what nobody was told of.
   refuse(connection, number,
          failure(errc::no_resources, "the claim has more descriptors than can be sent in one message", {}));

@@ -58,7 +58,7 @@ void Desk::forget(Ticket& ticket) {
   forget_if_unused(gone->owner);
 }
 
-void Desk::closed(ConnectionId connection) {
+void Desk::closed(ConnectionId connection, Farewell farewell) {
   const auto found = connections_.find(connection);
   if (found == connections_.end()) return;
   const Connection gone = std::move(found->second);
@@ -68,7 +68,10 @@ void Desk::closed(ConnectionId connection) {
     Ticket* ticket = find(id);
     if (ticket == nullptr) continue;
     ticket->connection = ConnectionId::none;
-    if (ticket->stage == Stage::leaving || (ticket->is_held() && !ticket->ends_with_connection())) continue;
+    if (ticket->stage == Stage::leaving) continue;
+    // A claim for another process stays, unless nobody ever heard that it was granted.
+    const bool unheard_of = farewell == Farewell::unread && gone.last_told == id;
+    if (ticket->is_held() && !ticket->ends_with_connection() && !unheard_of) continue;
     end(*ticket, arbiter::End::owner_died);
   }
   for (const auto& [id, ticket] : tickets_)
@@ -110,7 +113,7 @@ ConnectionId Desk::listener_of(const Ticket& ticket) const {
 
 void Desk::notify(const Ticket& ticket, wire::Ending why, arbiter::Duration grace, const std::string& by,
                   const std::string& reason) {
-  world_.post.send(listener_of(ticket), 0, wire::RevokeNotice{ticket.id, why, grace, by, reason});
+  send(listener_of(ticket), 0, wire::RevokeNotice{ticket.id, why, grace, by, reason});
 }
 
 }  // namespace holdfast::broker

@@ -167,8 +167,7 @@ std::optional<arbiter::Duration> Desk::estimate(const Ticket& ticket, std::size_
 
 void Desk::tell_queued(Ticket& ticket, std::size_t ahead) {
   ticket.told_ahead = static_cast<std::uint32_t>(ahead);
-  world_.post.send(ticket.connection, ticket.number,
-                   wire::Queued{ticket.place, *ticket.told_ahead, estimate(ticket, ahead)});
+  send(ticket.connection, ticket.number, wire::Queued{ticket.place, *ticket.told_ahead, estimate(ticket, ahead)});
 }
 
 // One walk along each queue that moved, however many are told: asking each for its place would be a walk each.
@@ -283,7 +282,7 @@ void Desk::send_pages(ConnectionId connection) {
     const std::uint32_t number = asking.paging->number;
     answer.more = asking.paging->left.empty() ? wire::More::last : wire::More::follows;
     if (answer.more == wire::More::last) asking.paging.reset();
-    if (!world_.post.send(connection, number, answer)) asking.paging.reset();
+    if (!send(connection, number, answer)) asking.paging.reset();
   }
 }
 
