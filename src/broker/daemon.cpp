@@ -384,7 +384,7 @@ void Daemon::Inside::adopt(const std::vector<ClaimRecord>& claims) {
     memory.ended(claim.id);
   }
   for (const DescriptorStore::Kept& unknown : kept) store.drop(unknown.claim);
-  if (adopted > 0) log.say(Level::notice, fmt::format("{} claims of the broker before go on", adopted));
+  if (adopted > 0) log.say(Level::notice, fmt::format("claims taken over from the broker before: {}", adopted));
 }
 
 std::optional<claiming::Holding> Daemon::Inside::holding_of(const ClaimRecord& claim,

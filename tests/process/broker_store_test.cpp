@@ -6,18 +6,18 @@
 #include "claim/parcel.hpp"
 #include "process/support/child.hpp"
 #include "process/support/devices.hpp"
+#include "process/support/fake_systemd.hpp"
 
 #include <holdfast/claim.hpp>
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
-#include <cstring>
-#include <map>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace holdfast::broker {
 namespace {
@@ -25,91 +25,6 @@ namespace {
 using namespace testing_support;
 using namespace std::chrono_literals;
 using Clock = DescriptorStore::Clock;
-
-// What a service manager does about descriptors (systemd: core/service.c, service_notify_message()).
-class FakeSystemd {
- public:
-  FakeSystemd() : socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)} {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path_.copy(address.sun_path, sizeof address.sun_path - 1);
-    EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-    ::setenv("NOTIFY_SOCKET", path_.c_str(), 1);
-  }
-  ~FakeSystemd() { ::unsetenv("NOTIFY_SOCKET"); }
-
-  // Reads all that was sent.
-  void hear() {
-    while (true) {
-      std::array<char, 4096> text;
-      union {
-        cmsghdr aligned;
-        std::array<char, CMSG_SPACE(16 * sizeof(int))> bytes;
-      } ancillary;
-      iovec data{text.data(), text.size()};
-      msghdr header{};
-      header.msg_iov = &data;
-      header.msg_iovlen = 1;
-      header.msg_control = &ancillary;
-      header.msg_controllen = sizeof ancillary;
-      const ssize_t got = ::recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-      if (got < 0) return;
-      std::vector<base::UniqueFd> fds;
-      for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-        int fd = -1;
-        EXPECT_EQ(part->cmsg_len, CMSG_LEN(sizeof fd)) << "one at a time";
-        std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
-        fds.emplace_back(fd);
-      }
-      understand({text.data(), static_cast<std::size_t>(got)}, fds);
-    }
-  }
-
-  [[nodiscard]] std::vector<std::string> names() const {
-    std::vector<std::string> list;
-    for (const auto& [name, fd] : kept_) list.push_back(name);
-    return list;
-  }
-
-  // In a child: as the started service finds it, descriptors from 3 on and their names.
-  void pass_on() const {
-    std::string all;
-    int to = 3;
-    for (const auto& [name, fd] : kept_) {
-      all += (all.empty() ? "" : ":") + name;
-      passed_.push_back(::fcntl(fd.get(), F_DUPFD, 100));
-    }
-    for (const int fd : passed_) ::dup2(fd, to++);
-    for (const int fd : passed_) ::close(fd);
-    ::setenv("LISTEN_FDS", std::to_string(passed_.size()).c_str(), 1);
-    ::setenv("LISTEN_FDNAMES", all.c_str(), 1);
-    ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
-  }
-
-  void put(const std::string& name, base::UniqueFd fd) { kept_[name] = std::move(fd); }
-
- private:
-  void understand(std::string_view text, std::vector<base::UniqueFd>& fds) {
-    const auto value_of = [&](std::string_view key) -> std::string {
-      const auto at = text.find(key);
-      if (at == std::string_view::npos) return {};
-      const auto from = at + key.size();
-      return std::string{text.substr(from, text.find('\n', from) - from)};
-    };
-    const std::string name = value_of("FDNAME=");
-    if (value_of("FDSTOREREMOVE=") == "1") kept_.erase(name);
-    if (value_of("FDSTORE=") != "1") return;
-    EXPECT_EQ(value_of("FDPOLL="), "0") << "or a hang-up of the device would end it";
-    ASSERT_EQ(fds.size(), 1U);
-    kept_[name] = std::move(fds.front());
-  }
-
-  TemporaryDirectory directory_;
-  std::string path_ = directory_ / "notify";
-  base::UniqueFd socket_;
-  std::map<std::string, base::UniqueFd> kept_;
-  mutable std::vector<int> passed_;
-};
 
 class Store : public ::testing::Test {
  protected:
