@@ -56,7 +56,7 @@ class Screen {
     ::delscreen(screen_);
   }
   [[nodiscard]] explicit operator bool() const { return screen_ != nullptr; }
-  [[nodiscard]] static std::size_t width() { return static_cast<std::size_t>(std::max(COLS, 1)); }
+  [[nodiscard]] static std::size_t width() { return COLS > 1 ? static_cast<std::size_t>(COLS) : 1; }
   [[nodiscard]] static int height() { return std::max(LINES, 1); }
 
   // `first` is the first line of the body that is shown; given back as far as it makes sense.

@@ -99,7 +99,7 @@ std::string to_table(std::span<const Event> events, Zone zone) {
   if (events.empty()) return "nothing happened\n";
   using Cells = std::array<std::string, 10>;
   std::vector<Cells> rows{{"TIME", "EVENT", "DEVICE", "HOLDER", "PID", "USER", "MODE", "WAITED", "HELD", "PURPOSE"}};
-  const auto or_dash = [](std::string text) { return text.empty() ? std::string{"-"} : text; };
+  const auto or_dash = [](const std::string& text) { return text.empty() ? std::string{"-"} : text; };
   const auto span_or_dash = [](std::chrono::nanoseconds span) { return span >= 1ms ? duration_text(span) : "-"; };
   for (const Event& event : events) {
     std::string last = base::printable(event.who.purpose, 80);
