@@ -29,8 +29,8 @@ namespace holdfast {
 enum class EventKind : std::uint8_t {
   claimed,     ///< somebody holds the device now
   waiting,     ///< somebody asked for it and waits
-  released,    ///< given back, by its holder or because that died
-  lapsed,      ///< the holder's time was over
+  released,    ///< given back by its holder
+  lapsed,      ///< the holder died, or its time was over
   revoked,     ///< an administrator took it back
   denied,      ///< somebody who may not open the device asked for it
   added,       ///< the device came: its node is there, its owner and links may still follow

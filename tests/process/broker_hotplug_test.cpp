@@ -69,7 +69,7 @@ TEST(HotplugTest, the_kernels_word_is_heard_and_that_of_a_process_is_not) {
       ::sendto(forger, kTerminal.data(), kTerminal.size(), 0, reinterpret_cast<const sockaddr*>(&group), sizeof group);
   ::close(forger);
   ASSERT_EQ(sent, static_cast<ssize_t>(kTerminal.size())) << "the forger needs CAP_NET_ADMIN";
-  ASSERT_EQ(::write(uevent, "remove", 6), 6);
+  ASSERT_EQ(::write(uevent, "add", 3), 3);
   ::close(uevent);
 
   // Other tests' devices come and go meanwhile.
@@ -79,7 +79,7 @@ TEST(HotplugTest, the_kernels_word_is_heard_and_that_of_a_process_is_not) {
     ASSERT_EQ(::poll(&waits, 1, 10'000), 1) << "the kernel said nothing";
     for (const wire::Event& event : hotplug->take()) {
       EXPECT_NE(event.device.path, "/dev/ttyS1");
-      heard = heard || (event.device.path == "/dev/zero" && event.kind == wire::EventKind::removed);
+      heard = heard || (event.device.path == "/dev/zero" && event.kind == wire::EventKind::added);
     }
   }
 }
