@@ -5,7 +5,6 @@
 #include "base/error.hpp"
 #include "claim/parcel.hpp"
 #include "claim/waiter.hpp"
-#include "convention/proxy.hpp"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -63,15 +62,14 @@ wire::OwnerGiven given(const Owner& owner) {
   return owner.pidfd < 0 ? wire::OwnerGiven::speaker : wire::OwnerGiven::by_pidfd;
 }
 
-// Whether a `holdfast run` above us keeps one of the devices for us. Its filter then answers the lock on the proxy;
-// that is asked only where there is a filter and the lock is taken.
+// Whether a `holdfast run` above us keeps one of the devices for us. Its filter then answers the lock on the proxy,
+// also while nobody has it; that is asked only where there is a filter.
 bool covered_by_run_above(std::span<const device::Device> devices, const Options& options, const Owner& owner) {
   if (::prctl(PR_GET_SECCOMP) <= 0 || !options.conventions.contains(Convention::proxy)) return false;
   Options probe = options;
   probe.conventions = ConventionSet{Convention::proxy};
   probe.wait = Wait::none();
   return std::ranges::any_of(devices, [&](const device::Device& device) {
-    if (!convention::claim_is_taken(convention::proxy_path(device.node.id, {}))) return false;
     const auto tried = attempt(std::span{&device, 1}, probe, owner.id);
     return tried && tried->covered_by_run();
   });
@@ -113,6 +111,7 @@ class Asking {
       if (answer) return std::move(*answer);
       if (answer.error() == Silence::signal) return interrupted();
       if (answer.error() == Silence::deadline) return overdue();
+      if (answer.error() == Silence::forlorn) return forlorn();
       if (auto again = reconnect(); !again) return again.error() == Silence::signal ? interrupted() : alone("is gone");
     }
   }
@@ -156,7 +155,7 @@ class Asking {
   }
 
   [[nodiscard]] Link::Until until() const {
-    Link::Until until{.on_signal = options_.on_signal, .in_sleep = signals_.in_sleep()};
+    Link::Until until{.on_signal = options_.on_signal, .in_sleep = signals_.in_sleep(), .life = owner_.pidfd};
     if (!options_.wait.waits()) until.on_signal = OnSignal::keep_waiting;
     if (!place_) until.deadline = asked_ + kFirstAnswer;
     if (options_.wait.waits() && options_.wait.ends())
@@ -272,6 +271,12 @@ class Asking {
                                  devices_.front().given));
   }
 
+  [[nodiscard]] Answer forlorn() const {
+    return refused(base::failure(errc::not_held,
+                                 fmt::format("{}: the process that was to have it is dead", devices_.front().given),
+                                 devices_.front().given));
+  }
+
   [[nodiscard]] Answer overdue() const {
     if (!place_) return alone("does not answer");
     return refused(base::failure(errc::timed_out,
@@ -325,6 +330,14 @@ Result<Claimed> claim_either_way(std::span<const std::string> devices, const Opt
   if (!identified) return std::unexpected(std::move(identified.error()));
   if (identified->size() > wire::kMostDevices)
     return without_broker(devices, options, owner, fmt::format("it takes {} devices at most", wire::kMostDevices));
+  // The description of an sg node carries O_EXCL together with all other locks.
+  const bool one_for_all = std::ranges::any_of(*identified, [&](const device::Device& device) {
+    return std::ranges::any_of(device::covered_nodes(device, options.cover), [](const device::Covered& covered) {
+      return covered.family == device::Family::scsi_generic;
+    });
+  });
+  if (one_for_all && owner.by_us.contains(Convention::o_excl))
+    return without_broker(devices, options, owner, "an sg node is locked by one process");
   if (covered_by_run_above(*identified, options, owner))
     return without_broker(devices, options, owner, "the holdfast run above keeps the device");
   auto answer = Asking{std::move(*link), socket, std::move(*identified), options, owner}.ask();
@@ -350,7 +363,7 @@ std::optional<std::chrono::nanoseconds> Ticket::time_left() const {
   return std::max<std::chrono::nanoseconds>(*lapse_ - Clock::now(), 0ns);
 }
 
-void Ticket::take_in(const Packet& packet, Holding& holding) {
+void Ticket::take_in(const Packet& packet, const Holding& holding) {
   const auto* const said = std::get_if<wire::RevokeNotice>(&packet.body);
   if (said == nullptr || said->claim != claim_) return;
   Notice notice;
@@ -363,13 +376,12 @@ void Ticket::take_in(const Packet& packet, Holding& holding) {
   notices_.push_back(std::move(notice));
 }
 
-void Ticket::end(Holding& holding, errc why, const Notice& notice) {
+void Ticket::end(const Holding& holding, errc why, const Notice& notice) {
   const std::string device = holding.devices().empty() ? std::string{} : holding.devices().front().given;
   std::string text = why == errc::lapsed ? "the time of the claim is over" : "the claim was taken back";
   if (!notice.by.empty()) text += " by " + notice.by;
   if (!notice.reason.empty()) text += ": " + notice.reason;
   ended_ = base::failure(why, fmt::format("{}: {}", device, text), device);
-  holding.drop_exclusive();
 }
 
 Result<> Ticket::heed(Holding& holding) {

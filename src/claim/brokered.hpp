@@ -43,9 +43,12 @@ class Ticket {
   Ticket(Link link, wire::ClaimId claim, const Options& options, Owner owner);
 
   [[nodiscard]] int fd() const { return link_.fd(); }
+  /// Whether the broker is not there, but may come back.
+  [[nodiscard]] bool is_cut_off() const { return !link_ && !forgotten_ && !ended_; }
   /// Whether the claim is over, as far as was taken in.
   [[nodiscard]] const std::optional<Error>& ended() const { return ended_; }
-  /// Takes in what the broker has said. \returns revoked or lapsed once the claim is over
+  /// Takes in what the broker has said. \returns revoked or lapsed once the claim is over: Holding::drop_exclusive() is
+  /// then due, which the broker cannot do for us
   [[nodiscard]] Result<> heed(Holding& holding);
   /// What was taken in since the last call.
   [[nodiscard]] std::vector<Notice> notices() { return std::exchange(notices_, {}); }
@@ -63,8 +66,8 @@ class Ticket {
   [[nodiscard]] std::expected<Packet, Silence> ask(Holding& holding, const wire::FromClient& message);
   [[nodiscard]] bool resume(Holding& holding);
   [[nodiscard]] Result<> change(Holding& holding, Mode mode, const wire::FromClient& message);
-  void take_in(const Packet& packet, Holding& holding);
-  void end(Holding& holding, errc why, const Notice& notice);
+  void take_in(const Packet& packet, const Holding& holding);
+  void end(const Holding& holding, errc why, const Notice& notice);
 
   Link link_;
   wire::Epoch epoch_;

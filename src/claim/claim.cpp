@@ -22,6 +22,14 @@ struct Claim::State {
   // thread that is not there: a child touches nothing of this.
   [[nodiscard]] bool is_ours() const noexcept { return ::getpid() == owner; }
 
+  // What the broker says of it.
+  Result<> heed() {
+    if (!ticket) return {};
+    auto there = ticket->heed(holding);
+    if (!there) holding.drop_exclusive();
+    return there;
+  }
+
   std::mutex mutex;
   claiming::Holding holding;
   std::unique_ptr<claiming::Ticket> ticket;  // nullptr: the broker knows nothing of the claim
@@ -103,8 +111,7 @@ Result<int> Claim::fd(std::size_t index) {
 
 Result<> Claim::check() {
   return while_held(state_.get(), [](State& state) {
-    if (state.ticket)
-      if (auto there = state.ticket->heed(state.holding); !there) return there;
+    if (auto there = state.heed(); !there) return there;
     return state.holding.check();
   });
 }
@@ -121,7 +128,7 @@ std::vector<Notice> Claim::notices() {
   if (!state_ || !state_->is_ours()) return {};
   const std::lock_guard guard{state_->mutex};
   if (!state_->ticket) return {};
-  if (!state_->released) static_cast<void>(state_->ticket->heed(state_->holding));
+  if (!state_->released) static_cast<void>(state_->heed());
   return state_->ticket->notices();
 }
 

@@ -56,9 +56,10 @@ std::expected<void, Silence> await(int fd, short events, const Link::Until& unti
     const auto nanoseconds = std::max<std::int64_t>(std::chrono::nanoseconds{left}.count(), 0);
     const timespec timeout{static_cast<time_t>(nanoseconds / 1'000'000'000),
                            static_cast<long>(nanoseconds % 1'000'000'000)};
-    pollfd heard{fd, events, 0};
-    const int answer =
-        ::ppoll(&heard, 1, until.deadline == Clock::time_point::max() ? nullptr : &timeout, until.in_sleep);
+    std::array<pollfd, 2> heard{{{fd, events, 0}, {until.life, POLLIN, 0}}};
+    const int answer = ::ppoll(heard.data(), heard.size(),
+                               until.deadline == Clock::time_point::max() ? nullptr : &timeout, until.in_sleep);
+    if (answer > 0 && heard[0].revents == 0) return std::unexpected{Silence::forlorn};
     if (answer > 0) return {};
     if (answer == 0) return std::unexpected{Silence::deadline};
     if (errno != EINTR) return std::unexpected{Silence::gone};

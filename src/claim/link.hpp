@@ -31,6 +31,7 @@ namespace holdfast::claiming {
 enum class Silence : std::uint8_t {
   deadline,
   signal,
+  forlorn,  ///< Until::life has ended
   no_room,  ///< this process has no descriptor left for those of a message, which is lost
   gone,     ///< the broker has closed the connection, is dead, or speaks nonsense
 };
@@ -49,6 +50,7 @@ class Link {
     Clock::time_point deadline = Clock::time_point::max();
     OnSignal on_signal = OnSignal::keep_waiting;
     const sigset_t* in_sleep = nullptr;
+    int life = -1;  ///< a pidfd, without whose process there is nothing to wait for; -1 for none
   };
   /// The longest that an answer of a living broker which needs nobody else takes.
   static constexpr std::chrono::seconds kPatience{5};

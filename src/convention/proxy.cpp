@@ -229,11 +229,6 @@ Result<std::vector<ProxyRecord>> read_proxy(const std::string& path) {
   return read_records(fd.get());
 }
 
-bool claim_is_taken(const std::string& path) {
-  const base::UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
-  return fd && who_blocks(fd.get(), RecordLock::write, kClaimByte).has_value();
-}
-
 namespace {
 
 ProxyRecord record_of(const Terms& terms) {

@@ -36,9 +36,6 @@ struct ProxyRecord {
 /// Who holds and who waits, read without taking anything. Empty when the file is missing.
 [[nodiscard]] Result<std::vector<ProxyRecord>> read_proxy(const std::string& path);
 
-/// Whether anybody else holds a claim by this proxy, exclusive or shared.
-[[nodiscard]] bool claim_is_taken(const std::string& path);
-
 /// One slot's bytes. Pure: fuzzed.
 [[nodiscard]] std::optional<ProxyRecord> parse_proxy_record(std::string_view text);
 
