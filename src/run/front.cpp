@@ -12,7 +12,7 @@
 #include "run/run.hpp"
 
 #include "base/error.hpp"
-#include "claim/holding.hpp"
+#include "claim/brokered.hpp"
 #include "convention/uucp.hpp"
 #include "device/device.hpp"
 #include "run/command.hpp"
@@ -37,6 +37,9 @@ namespace {
 // Until a new program has been loaded, which asks about a dozen paths, nothing else is done.
 constexpr std::chrono::milliseconds kSettled{5};
 
+// How often a broker that went is looked for: it is told of the claim then.
+constexpr std::chrono::seconds kBrokerBack{1};
+
 // What is left when the command cannot be asked: it would meet the others as if a stranger held them.
 ConventionSet without_what_it_meets(ConventionSet conventions) {
   return conventions.without(Convention::flock)
@@ -57,7 +60,11 @@ class Front {
     auto command = Command::start(request_.command, *filter, signals_.inherited());
     if (!command) return std::unexpected{std::move(command.error())};
     command_.emplace(std::move(*command));
-    if (auto ready = claim(); !ready) return std::unexpected{std::move(ready.error())};
+    if (auto ready = claim(); !ready) {
+      if (ready.error().code == errc::not_held) on_children();  // the command was killed while it waited
+      if (ended_) return outcome_;
+      return std::unexpected{std::move(ready.error())};
+    }
     command_->go();
     attend();
     tell_what_is_gone();
@@ -101,7 +108,7 @@ class Front {
       if (auto reduced = claim_less(installed.errnum); !reduced) return reduced;
     }
     const int listener = installed.listener.get();
-    auto keeper = Keeper::start(holding_, listener, in_hand_, *command_);
+    auto keeper = start_keeper(listener);
     if (!keeper) return std::unexpected{std::move(keeper.error())};
     keeper_ = std::move(*keeper);
     supervisor_.emplace(holding_, Listener{std::move(installed.listener), in_hand_}, surroundings());
@@ -120,25 +127,43 @@ class Front {
   Result<> take(const Options& options) {
     Options at_once = options;
     at_once.wait = Wait::none();
-    auto taken = claiming::take(request_.devices, at_once, command_->id());
+    auto taken = claiming::claim_either_way(request_.devices, at_once, owner());
     if (!taken && options.wait.waits() && taken.error().code == errc::refused) {
       tell(taken.error().message + "; waiting");
       const Signals::AsInherited as_inherited{signals_};
-      taken = claiming::take(request_.devices, options, command_->id());
+      taken = claiming::claim_either_way(request_.devices, options, owner());
     }
     if (!taken) return std::unexpected{std::move(taken.error())};
-    holding_ = std::move(*taken);
+    holding_ = std::move(taken->holding);
+    ticket_ = std::move(taken->ticket);
     if (request_.verbose)
       for (const MarkReport& mark : holding_.report()) say(to_string(mark));
     return {};
   }
 
+  // The command, so that the broker gives back when that is dead, whatever has become of us. O_EXCL is ours alone: the
+  // command's own open is met by closing it, and the broker's copy would stay.
+  claiming::Owner owner() const { return {command_->id(), command_->pidfd(), ConventionSet{Convention::o_excl}}; }
+
+  void let_go() {
+    if (ticket_)
+      ticket_->release(holding_);
+    else
+      holding_.give_back();
+    ticket_.reset();
+  }
+
   Result<> claim_less(int why) {
-    holding_.give_back();
+    let_go();
     Options fewer = request_.options;
     fewer.conventions = without_what_it_meets(fewer.conventions);
     say("the command cannot be asked about its own locks (" + base::errno_text(why) + "): only lock files are held");
     return take(fewer);
+  }
+
+  Result<Keeper> start_keeper(int listener) {
+    return Keeper::start(holding_, ticket_ ? Keeper::GivesBack::broker : Keeper::GivesBack::keeper, listener, in_hand_,
+                         *command_);
   }
 
   Surroundings surroundings() {
@@ -157,13 +182,14 @@ class Front {
   void attend() {
     on_children();
     while (!ended_) {
-      std::array<pollfd, 4> wanted{{{signals_.fd(), POLLIN, 0},
+      std::array<pollfd, 5> wanted{{{signals_.fd(), POLLIN, 0},
                                     {command_->channel(), POLLIN, 0},
                                     {supervisor_->listener(), POLLIN, 0},
-                                    {supervisor_->events(), POLLIN, 0}}};
+                                    {supervisor_->events(), POLLIN, 0},
+                                    {ticket_ && !is_over_ ? ticket_->fd() : -1, POLLIN, 0}}};
       timespec left{};
       if (::ppoll(wanted.data(), wanted.size(), until_next(left), nullptr) < 0) continue;
-      const auto& [signals, channel, listener, events] = wanted;
+      const auto& [signals, channel, listener, events, broker] = wanted;
       if ((listener.revents & POLLIN) != 0) {
         supervisor_->answer_one();
       } else if (listener.revents != 0) {
@@ -172,13 +198,40 @@ class Front {
       if (channel.revents != 0) on_exec();
       if (signals.revents != 0) on_signals();
       if (events.revents != 0) supervisor_->on_events();
+      if (broker.revents != 0) on_broker();
       on_time();
     }
   }
 
+  // The command goes on whatever the broker says: what it has open stays open, and so does what we have for it.
+  void on_broker() {
+    const auto held = ticket_->heed(holding_);
+    for (const Notice& notice : ticket_->notices()) tell_of(notice);
+    if (!held && !is_over_) {
+      is_over_ = true;
+      say(held.error().message + "; the command goes on");
+    } else if (ticket_->is_cut_off()) {
+      broker_due_ = Supervisor::Clock::now() + kBrokerBack;
+    }
+  }
+
+  static void tell_of(const Notice& notice) {
+    std::string text;
+    if (notice.kind == Notice::Kind::asked_to_leave) text = "somebody asks for the device";
+    if (notice.kind == Notice::Kind::lapses_soon) text = "the time of the claim is nearly over";
+    if (text.empty()) return;
+    if (!notice.by.empty()) text += ", " + notice.by;
+    if (!notice.reason.empty()) text += ": " + notice.reason;
+    say(text);
+  }
+
   void on_time() {
-    if (!supervisor_->next_look() && !name_due_) return;
+    if (!supervisor_->next_look() && !name_due_ && !broker_due_) return;
     const auto now = Supervisor::Clock::now();
+    if (broker_due_ && *broker_due_ <= now) {
+      broker_due_.reset();
+      if (ticket_) on_broker();
+    }
     if (supervisor_->next_look() && *supervisor_->next_look() <= now) supervisor_->look_again();
     if (name_due_ && *name_due_ <= now) {
       name_due_.reset();
@@ -189,6 +242,7 @@ class Front {
   const timespec* until_next(timespec& left) const {
     auto next = supervisor_->next_look();
     if (name_due_ && (!next || *name_due_ < *next)) next = name_due_;
+    if (broker_due_ && (!next || *broker_due_ < *next)) next = broker_due_;
     if (!next) return nullptr;
     const auto time =
         std::max<Supervisor::Clock::duration>(*next - Supervisor::Clock::now(), std::chrono::nanoseconds{0});
@@ -289,8 +343,7 @@ class Front {
 
   void replace_keeper() {
     keeper_.forget();
-    if (auto another = Keeper::start(holding_, supervisor_->listener(), in_hand_, *command_))
-      keeper_ = std::move(*another);
+    if (auto another = start_keeper(supervisor_->listener())) keeper_ = std::move(*another);
   }
 
   // The command has met EIO or a hang-up; whoever reads its words may wonder why.
@@ -305,7 +358,9 @@ class Front {
     }
     keeper_.kill();
     supervisor_->settle();
-    holding_.give_back();
+    if (ticket_)
+      keeper_.reap();  // its copies of O_EXCL would keep the next one out, who is granted before we hear of it
+    let_go();
     keeper_.reap();
   }
 
@@ -329,11 +384,14 @@ class Front {
   Signals signals_;
   std::optional<Command> command_;
   claiming::Holding holding_;
+  std::unique_ptr<claiming::Ticket> ticket_;  // nullptr: the broker knows nothing of the claim
   InHand in_hand_;
   std::optional<Supervisor> supervisor_;
   Keeper keeper_;
   int exec_error_ = 0;
   std::optional<Supervisor::Clock::time_point> name_due_;
+  std::optional<Supervisor::Clock::time_point> broker_due_;
+  bool is_over_ = false;  // the claim, before the command
   bool stopped_ = false;
   bool ended_ = false;
   Outcome outcome_;

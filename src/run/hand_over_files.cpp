@@ -186,6 +186,10 @@ class FileLending final : public Lending {
   // The command is dead and its file is still there. A descendant that went its own way keeps what it has locked by
   // itself, and a stranger who has just taken over the dead one's file gets it back.
   void remove_left_behind(const File& file) const {
+    // Through the broker the next holder may have made his before we heard of the command's end.
+    const auto now = convention::read_uucp(path_ + "/" + file.name);
+    const bool anothers = now && names_a_process(*now) && !now->stale && now->content.pid != surroundings_.command.pid;
+    if (anothers) return;
     if (rename(file.name, file.aside) != 0) return;
     const auto found = convention::read_uucp(path_ + "/" + file.aside);
     const bool somebody_lives =

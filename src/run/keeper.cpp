@@ -13,6 +13,7 @@
 #include "run/keeper.hpp"
 
 #include "base/error.hpp"
+#include "claim/link.hpp"
 #include "run/command.hpp"
 #include "run/supervisor.hpp"
 
@@ -96,9 +97,10 @@ void close_all_but(std::span<const int> kept) {
 
 class Keeping {
  public:
-  Keeping(claiming::Holding& holding, InHand& in_hand, int control, int listener, int command, pid_t front,
-          base::ProcessId command_id)
+  Keeping(claiming::Holding& holding, Keeper::GivesBack gives_back, InHand& in_hand, int control, int listener,
+          int command, pid_t front, base::ProcessId command_id)
       : holding_{holding},
+        gives_back_{gives_back},
         in_hand_{in_hand},
         control_{control},
         listener_{listener},
@@ -209,7 +211,11 @@ class Keeping {
 
   void give_back() {
     supervisor().settle();
-    holding_.give_back();
+    // What the broker has given back may be somebody else's by now, and TIOCEXCL knows no owner.
+    if (gives_back_ == Keeper::GivesBack::broker && claiming::Link::open())
+      holding_.let_go();
+    else
+      holding_.give_back();
     finished_ = true;
   }
 
@@ -230,6 +236,7 @@ class Keeping {
   }
 
   claiming::Holding& holding_;
+  Keeper::GivesBack gives_back_;
   InHand& in_hand_;
   base::UniqueFd control_;
   int listener_;
@@ -254,6 +261,7 @@ constexpr std::size_t kStackSize = std::size_t{256} * 1024;
 
 struct Keeper::Start {
   claiming::Holding& holding;
+  GivesBack gives_back;
   InHand& in_hand;
   int control;
   int listener;
@@ -281,19 +289,21 @@ int Keeper::keep(void* start) {
   ::prctl(PR_SET_NAME, "holdfast-keeper");
   close_all_but(with.kept);
   [[maybe_unused]] const int elsewhere = ::chdir("/");  // keeps no file system busy
-  Keeping keeping{with.holding, with.in_hand, with.control, with.listener, with.command, with.front, with.command_id};
+  Keeping keeping{with.holding,  with.gives_back, with.in_hand, with.control,
+                  with.listener, with.command,    with.front,   with.command_id};
   keeping.keep();
 }
 
-Result<Keeper> Keeper::start(claiming::Holding& holding, int listener, InHand& in_hand, const Command& command) {
+Result<Keeper> Keeper::start(claiming::Holding& holding, GivesBack gives_back, int listener, InHand& in_hand,
+                             const Command& command) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
     return std::unexpected{base::fault(errno, "socketpair", {})};
   Keeper keeper;
   keeper.control_.reset(ends[0]);
   const base::UniqueFd theirs{ends[1]};
-  keeper.start_ =
-      std::make_unique<Start>(Start{holding, in_hand, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
+  keeper.start_ = std::make_unique<Start>(
+      Start{holding, gives_back, in_hand, ends[1], listener, command.pidfd(), ::getpid(), command.id()});
   Start& with = *keeper.start_;
   with.kept = holding.descriptors();
   with.kept.insert(with.kept.end(), {ends[1], listener, command.pidfd()});

@@ -23,11 +23,17 @@ class InHand;
 
 class Keeper {
  public:
+  /// Who gives back when the front is dead and the command ends.
+  enum class GivesBack : std::uint8_t {
+    keeper,
+    broker,  ///< unless there is none any more
+  };
+
   Keeper();
   /// \param holding, in_hand  must stay where they are until the keeper is reaped
   /// \param listener  -1 when there is none
-  [[nodiscard]] static Result<Keeper> start(claiming::Holding& holding, int listener, InHand& in_hand,
-                                            const Command& command);
+  [[nodiscard]] static Result<Keeper> start(claiming::Holding& holding, GivesBack gives_back, int listener,
+                                            InHand& in_hand, const Command& command);
   Keeper(Keeper&&) noexcept;
   Keeper& operator=(Keeper&&) noexcept;
   /// Must have been reaped.
