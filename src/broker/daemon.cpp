@@ -227,7 +227,7 @@ struct Daemon::Inside final : Post, Deaths {
   }
 
   Result<> start(const Journal::Found& found);
-  void adopt(const std::vector<ClaimRecord>& claims);
+  void adopt(const std::vector<JournalClaim>& claims);
   [[nodiscard]] std::optional<claiming::Holding> holding_of(const ClaimRecord& claim,
                                                             std::vector<DescriptorStore::Kept>& kept);
   Result<> listen_to(Ready& ready, int fd, std::function<void()> action);
@@ -361,10 +361,11 @@ Result<> Daemon::Inside::start(const Journal::Found& found) {
 }
 
 // Claims of before: those whose owners live go on, with what the store kept of them, or with what their clients bring.
-void Daemon::Inside::adopt(const std::vector<ClaimRecord>& claims) {
+void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
   std::vector<DescriptorStore::Kept> kept = store.take_over();
   std::size_t adopted = 0;
-  for (const ClaimRecord& claim : claims) {
+  for (const JournalClaim& entry : claims) {
+    const ClaimRecord& claim = entry.claim;
     auto complete = holding_of(claim, kept);
     auto owner = living_owner(claim);
     if (!owner) {
@@ -374,7 +375,7 @@ void Daemon::Inside::adopt(const std::vector<ClaimRecord>& claims) {
       continue;
     }
     claiming::Holding holding = complete ? std::move(*complete) : lock_files_of(claim, settings.places);
-    const bool is_over = !complete && was_given_back(claim, settings.places);
+    const bool is_over = !complete && was_given_back(entry, settings.places);
     const auto marks = complete ? Desk::Marks::complete : Desk::Marks::to_be_resumed;
     if (!is_over && desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
       ++adopted;

@@ -118,7 +118,7 @@ Result<Journal> Journal::open(const Places& places, Found& found) {
 }
 
 void Journal::read(std::string_view text, const std::string& boot, Found& found) {
-  std::map<wire::ClaimId, ClaimRecord> claims;
+  std::map<wire::ClaimId, JournalClaim> claims;
   for (std::size_t end = 0; (end = text.find('\n')) != std::string_view::npos; text.remove_prefix(end + 1)) {
     auto line = parse_journal_line(text.substr(0, end));
     const auto* head = line ? std::get_if<JournalHead>(&*line) : nullptr;
@@ -135,17 +135,17 @@ void Journal::read(std::string_view text, const std::string& boot, Found& found)
       claims.erase(over->claim);
     } else if (auto* entry = std::get_if<JournalClaim>(&*line)) {
       remember(entry->claim, {});
-      claims.insert_or_assign(entry->claim.id, std::move(entry->claim));
+      claims.insert_or_assign(entry->claim.id, std::move(*entry));
     }
   }
   claims_.clear();
-  for (auto& [id, claim] : claims) {
-    claims_.emplace(id, journal_text(JournalClaim{claim}));
-    if (claim.until) {
-      const auto left = claim.until->time_since_epoch() - BootClock::now().time_since_epoch();
-      claim.until = arbiter::Time{std::chrono::steady_clock::now().time_since_epoch() + left};
+  for (auto& [id, entry] : claims) {
+    claims_.emplace(id, journal_text(entry));
+    if (auto& until = entry.claim.until) {
+      const auto left = until->time_since_epoch() - BootClock::now().time_since_epoch();
+      until = arbiter::Time{std::chrono::steady_clock::now().time_since_epoch() + left};
     }
-    found.claims.push_back(std::move(claim));
+    found.claims.push_back(std::move(entry));
   }
 }
 
@@ -167,7 +167,7 @@ void Journal::remember(const ClaimRecord& claim, std::string line) {
 void Journal::granted(const ClaimRecord& claim, const claiming::Holding& /*holding*/) { record(claim); }
 
 void Journal::record(const ClaimRecord& claim) {
-  JournalClaim entry{claim};
+  JournalClaim entry{claim, std::chrono::system_clock::now()};
   if (claim.until) {
     const auto left = claim.until->time_since_epoch() - std::chrono::steady_clock::now().time_since_epoch();
     entry.claim.until = arbiter::Time{BootClock::now().time_since_epoch() + left};

@@ -32,7 +32,7 @@ class Journal final : public Memory {
   };
   /// What an earlier broker of this boot left.
   struct Found {
-    std::vector<ClaimRecord> claims;   ///< their owners may be dead by now
+    std::vector<JournalClaim> claims;  ///< their owners may be dead by now
     std::vector<JournalToken> tokens;  ///< the latest of each device
     std::size_t refused_lines = 0;     ///< not ours, or damaged
   };

@@ -175,7 +175,8 @@ std::string body(const JournalClaim& entry) {
                                  name_of(kScopes, claim.scope), name_of(kOwners, claim.given));
   if (claim.until) fmt::format_to(std::back_inserter(line), "{}", claim.until->time_since_epoch().count());
   if (!claim.until) line += kNothing;
-  fmt::format_to(std::back_inserter(line), " {} ", claim.since.time_since_epoch().count());
+  fmt::format_to(std::back_inserter(line), " {} {} ", claim.since.time_since_epoch().count(),
+                 entry.written.time_since_epoch().count());
   const auto list = [&](const auto& members, auto&& append) {
     if (members.empty()) line += kNothing;
     for (bool is_first = true; const auto& member : members) {
@@ -243,6 +244,7 @@ JournalClaim parse_claim(Words& words) {
   if (const std::string_view until = words.word(); until != kNothing)
     claim.until = arbiter::Time{arbiter::Duration{words.number_of<std::int64_t>(until)}};
   claim.since = wire::WallTime{std::chrono::nanoseconds{words.number<std::int64_t>()}};
+  const wire::WallTime written{std::chrono::nanoseconds{words.number<std::int64_t>()}};
   words.each_of_list([&](std::string_view text) { claim.devices.push_back(parse_device(words, text)); });
   words.each_of_list([&](std::string_view text) {
     auto file = unescaped(text);
@@ -250,7 +252,7 @@ JournalClaim parse_claim(Words& words) {
   });
   claim.purpose = words.string();
   if (claim.owner.pid <= 0 || claim.devices.empty()) return words.refuse<JournalClaim>();
-  return {std::move(claim)};
+  return {std::move(claim), written};
 }
 
 }  // namespace

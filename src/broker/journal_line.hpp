@@ -5,7 +5,7 @@
 // over, is no line. Strings of clients are in it, so all but plain characters are written as %XX.
 //
 //   holdfast 1 BOOT EPOCH BASE NEXT #SUM
-//   claim ID PID START UID MODE SCOPE OWNER UNTIL SINCE DEVICES FILES PURPOSE #SUM
+//   claim ID PID START UID MODE SCOPE OWNER UNTIL SINCE WRITTEN DEVICES FILES PURPOSE #SUM
 //   end ID #SUM
 //   token DEVICE NUMBER #SUM
 #pragma once
@@ -40,6 +40,7 @@ struct JournalHead {
 /// A claim as it is from now on. Its `until` is on CLOCK_BOOTTIME here.
 struct JournalClaim {
   ClaimRecord claim;
+  wire::WallTime written{};  ///< marks that were made later are not the claim's
 };
 struct JournalEnd {
   wire::ClaimId claim{};

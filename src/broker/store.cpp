@@ -126,7 +126,7 @@ std::vector<DescriptorStore::Kept> DescriptorStore::take_over() {
     entries_[kept->claim] = {};
     all.push_back(std::move(*kept));
   }
-  ::free(names);
+  ::free(static_cast<void*>(names));
   return all;
 }
 

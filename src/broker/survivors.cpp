@@ -25,7 +25,8 @@ std::optional<Process> living_owner(const ClaimRecord& claim) {
   return std::move(*process);
 }
 
-bool was_given_back(const ClaimRecord& claim, const base::Places& places) {
+bool was_given_back(const JournalClaim& entry, const base::Places& places) {
+  const ClaimRecord& claim = entry.claim;
   const auto is_shown = [&](const ClaimRecord::Device& device) {
     const auto records = convention::read_proxy(convention::proxy_path(device.id, places));
     if (!records) return true;  // nobody can tell
@@ -33,7 +34,7 @@ bool was_given_back(const ClaimRecord& claim, const base::Places& places) {
     // With all places taken it may be there without one.
     return holders >= convention::kHolderSlots || std::ranges::any_of(*records, [&](const auto& record) {
              return !record.waiting && record.who.pid == claim.owner.pid &&
-                    record.who.start_ticks == claim.owner.start_ticks;
+                    record.who.start_ticks == claim.owner.start_ticks && record.who.since <= entry.written;
            });
   };
   return !std::ranges::all_of(claim.devices,

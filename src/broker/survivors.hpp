@@ -5,6 +5,7 @@
 
 #include "base/places.hpp"
 #include "broker/interfaces.hpp"
+#include "broker/journal_line.hpp"
 #include "broker/peer.hpp"
 
 #include <memory>
@@ -16,8 +17,8 @@ namespace holdfast::broker {
 /// The very process that owned the claim, when it lives.
 [[nodiscard]] std::optional<Process> living_owner(const ClaimRecord& claim);
 
-/// Whether the living owner gave it back meanwhile: no device's proxy shows it as a holder any more.
-[[nodiscard]] bool was_given_back(const ClaimRecord& claim, const base::Places& places);
+/// Whether the living owner gave it back meanwhile: no device's proxy shows it as a holder any more, or not since then.
+[[nodiscard]] bool was_given_back(const JournalClaim& entry, const base::Places& places);
 
 /// What it covered: the journal has the nodes, not the word.
 [[nodiscard]] Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices,

@@ -25,7 +25,7 @@ void purpose(std::string_view text) {
   claim.owner.pid = 1;
   claim.purpose = text;
   claim.devices.push_back({{device::Kind::character, 4, 64, 0}, std::string{text}, {}, true});
-  std::string written = broker::journal_text(broker::JournalClaim{claim});
+  std::string written = broker::journal_text(broker::JournalClaim{claim, {}});
   written.pop_back();
   const auto read = broker::parse_journal_line(written);
   require(read && std::get<broker::JournalClaim>(*read).claim.purpose == text, "every string is read as written");

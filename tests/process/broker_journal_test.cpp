@@ -36,7 +36,7 @@ ClaimRecord claim(std::uint64_t id, std::uint64_t token, Mode mode = Mode::exclu
 // "7:exclusive@3 9:shared@4", in the order of the numbers.
 std::string told(const Journal::Found& found) {
   std::string text;
-  for (const ClaimRecord& record : found.claims)
+  for (const auto& [record, written] : found.claims)
     text += (text.empty() ? "" : " ") + std::to_string(static_cast<std::uint64_t>(record.id)) + ":" +
             (record.mode == Mode::exclusive ? "exclusive" : "shared") + "@" +
             std::to_string(static_cast<std::uint64_t>(record.devices.front().token));
@@ -134,7 +134,7 @@ TEST_F(JournalTest, garbage_is_refused_line_by_line_and_the_tokens_start_above_w
     base = journal.token_base();
     journal.record(claim(1, 10));
   }
-  std::ofstream{file_, std::ios::app} << "claim 2 what\n\n\xff\xff\n" << journal_text(JournalClaim{claim(3, 12)});
+  std::ofstream{file_, std::ios::app} << "claim 2 what\n\n\xff\xff\n" << journal_text(JournalClaim{claim(3, 12), {}});
   const Journal journal = opened();
   EXPECT_EQ(told(found_), "1:exclusive@10 3:exclusive@12");
   EXPECT_EQ(found_.refused_lines, 3U);
@@ -219,9 +219,9 @@ TEST_F(JournalTest, claims_end_at_their_time_though_the_broker_was_away) {
   }
   opened();
   ASSERT_EQ(found_.claims.size(), 1U);
-  ASSERT_TRUE(found_.claims.front().until);
-  EXPECT_LT(*found_.claims.front().until - until, 1s);
-  EXPECT_LT(until - *found_.claims.front().until, 1s);
+  ASSERT_TRUE(found_.claims.front().claim.until);
+  EXPECT_LT(*found_.claims.front().claim.until - until, 1s);
+  EXPECT_LT(until - *found_.claims.front().claim.until, 1s);
 }
 
 // What the broker does, and how far it came: each step counts once it was answered.

@@ -124,6 +124,35 @@ TEST_F(Service, that_is_killed_with_its_client_leaves_the_locks_to_the_next_whic
   EXPECT_TRUE(lock_files_of(pty_.path()).empty());
 }
 
+TEST(BrokerThatWasAway, does_not_take_a_claim_for_its_own_that_was_made_without_it) {
+  BrokerUnderTest broker;
+  const Pty pty;
+  Child client{[&](Peer& test) {
+    auto mine = claim(pty.path());
+    test.tell(mine && mine->is_brokered() ? "through the broker" : "not");
+    test.hear();
+    mine->release();
+    ::setenv("HOLDFAST_SOCKET", "", 1);
+    mine = claim(pty.path());
+    test.tell(mine && !mine->is_brokered() ? "without it" : "not");
+    test.hear();
+    mine->release();
+    test.tell("released");
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(client.hear(), "through the broker");
+  broker.kill();
+  client.tell("release and claim");
+  ASSERT_EQ(client.hear(), "without it");
+  broker.start();
+  EXPECT_FALSE(claim(pty.path()));
+  client.tell("release");
+  ASSERT_EQ(client.hear(), "released");
+  const auto ours = claim(pty.path());
+  EXPECT_TRUE(ours) << ours.error().message;
+}
+
 TEST(BrokerHooks, decide_what_clients_get) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, whose the hooks must be";
   const TemporaryDirectory folder;

@@ -38,10 +38,11 @@ class ClaimWith : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(ClaimWith, any_string_is_read_as_it_was_written) {
   const ClaimRecord written = claim_with(GetParam());
-  const auto line = read_back(JournalClaim{written});
+  const auto line = read_back(JournalClaim{written, wire::WallTime{99s}});
   ASSERT_TRUE(line);
   const auto* read = std::get_if<JournalClaim>(&*line);
   ASSERT_NE(read, nullptr);
+  EXPECT_EQ(read->written, wire::WallTime{99s});
   const ClaimRecord& claim = read->claim;
   EXPECT_EQ(claim.id, written.id);
   EXPECT_EQ(claim.owner, written.owner);
@@ -83,7 +84,7 @@ TEST(JournalLine, of_each_other_kind_is_read_as_it_was_written) {
 }
 
 TEST(JournalLine, is_refused_when_it_lost_any_of_its_bytes) {
-  std::string text = journal_text(JournalClaim{claim_with("flash")});
+  std::string text = journal_text(JournalClaim{claim_with("flash"), {}});
   text.pop_back();
   ASSERT_TRUE(parse_journal_line(text));
   for (std::size_t length = 0; length < text.size(); ++length)
@@ -93,7 +94,7 @@ TEST(JournalLine, is_refused_when_it_lost_any_of_its_bytes) {
 }
 
 TEST(JournalLine, is_refused_when_any_of_its_bits_changed) {
-  std::string text = journal_text(JournalClaim{claim_with("flash")});
+  std::string text = journal_text(JournalClaim{claim_with("flash"), {}});
   text.pop_back();
   for (std::size_t i = 0; i < text.size() * 8; ++i) {
     std::string damaged = text;
