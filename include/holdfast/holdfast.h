@@ -38,6 +38,16 @@ enum {
 	HF_NO_OPEN     = 1u << 2, /* only the conventions that need no open(2) of the device */
 	HF_INTERRUPTED = 1u << 3, /* a signal handler that runs during the wait ends it: EINTR */
 	HF_TREE        = 1u << 4, /* forked children inherit; the claim ends with the last of them */
+	HF_NO_BROKER   = 1u << 5, /* do not ask the broker */
+};
+
+/* Who comes first among waiters at the broker. */
+enum {
+	HF_IDLE   = -2,
+	HF_LOW    = -1,
+	HF_NORMAL = 0,
+	HF_HIGH   = 1,
+	HF_URGENT = 2,
 };
 
 #define HF_WAIT_NONE    INT64_C(0)    /* refuse at once */
@@ -50,6 +60,9 @@ struct hf_options {
 	uint32_t conventions; /* bit N leaves out convention N of enum holdfast::Convention; 0 takes all */
 	int64_t wait_ms;      /* milliseconds of CLOCK_MONOTONIC, HF_WAIT_NONE or HF_WAIT_FOREVER */
 	const char *purpose;  /* shown to others; may be NULL */
+	int64_t lease_ms;     /* the claim lapses so long after its grant; 0: never. Needs the broker, else EIO */
+	int32_t priority;     /* HF_IDLE to HF_URGENT */
+	uint32_t reserved;    /* 0 */
 };
 
 /* Why not, in words. The strings are never NULL; they are cut to fit. */
@@ -88,6 +101,27 @@ HF_API int hf_claim_check(hf_claim *claim);
  * failure: EMFILE when the user has no inotify instance left, ENXIO when a device is gone already. Borrowed; do not read from it.
  */
 HF_API int hf_claim_notice_fd(hf_claim *claim);
+
+/* What the broker says of a claim. The strings are never NULL; they are cut to fit. */
+enum {
+	HF_ASKED_TO_LEAVE = 1, /* it is taken back when grace_ms is over */
+	HF_LAPSES_SOON    = 2, /* its time is over in grace_ms: hf_claim_renew() */
+	HF_LAPSED         = 3, /* it is over: hf_claim_check() answers ETIME from now on */
+	HF_REVOKED        = 4, /* it is over: ECANCELED */
+	HF_DEVICE_GONE    = 5, /* a device was pulled out */
+};
+struct hf_notice {
+	int kind; /* HF_ASKED_TO_LEAVE to HF_DEVICE_GONE */
+	int64_t grace_ms;
+	char by[128];
+	char reason[256];
+};
+
+/* The oldest notice not yet taken: 1 and *notice, 0 when there is none, -1 with errno. Never waits. */
+HF_API int hf_claim_notice(hf_claim *claim, struct hf_notice *notice);
+
+/* The claim's time starts anew. EPERM when it has no limit, ETIME or ECANCELED when it is over. */
+HF_API int hf_claim_renew(hf_claim *claim, int64_t lease_ms);
 
 /* Exclusive to shared, without a gap. */
 HF_API int hf_claim_downgrade(hf_claim *claim);

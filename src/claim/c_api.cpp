@@ -7,12 +7,17 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <deque>
+#include <mutex>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 struct hf_claim {
   holdfast::Claim claim;
+  std::mutex mutex{};                      // of what follows
+  std::deque<holdfast::Notice> notices{};  // taken from the claim, not yet from us
 };
 
 namespace {
@@ -82,12 +87,19 @@ int invalid(const char* what, hf_error* out) {
   return fail(error, out);
 }
 
-constexpr std::uint32_t kKnownFlags = HF_SHARED | HF_UNIT | HF_NO_OPEN | HF_INTERRUPTED | HF_TREE;
+constexpr std::uint32_t kKnownFlags = HF_SHARED | HF_UNIT | HF_NO_OPEN | HF_INTERRUPTED | HF_TREE | HF_NO_BROKER;
+
+// A time longer than nanoseconds can count is cut.
+std::chrono::nanoseconds milliseconds_at_most(std::int64_t count) {
+  constexpr auto kMost = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::nanoseconds::max());
+  return std::min(std::chrono::milliseconds{count}, kMost);
+}
 
 // False when the caller's words make no sense to this version.
 bool translate(const hf_options& from, holdfast::Options& to) {
   if (from.size != sizeof from || (from.flags & ~kKnownFlags) != 0 || from.wait_ms < HF_WAIT_FOREVER ||
-      (from.conventions >> holdfast::kConventionCount) != 0)
+      (from.conventions >> holdfast::kConventionCount) != 0 || from.lease_ms < 0 || from.priority < HF_IDLE ||
+      from.priority > HF_URGENT || from.reserved != 0)
     return false;
   using namespace holdfast;
   if ((from.flags & HF_SHARED) != 0) to.mode = Mode::shared;
@@ -104,6 +116,9 @@ bool translate(const hf_options& from, holdfast::Options& to) {
   if (from.wait_ms > 0)
     to.wait = from.wait_ms > kLongest ? Wait::for_ever() : Wait::at_most(std::chrono::milliseconds{from.wait_ms});
   if (from.purpose != nullptr) to.purpose = from.purpose;
+  if ((from.flags & HF_NO_BROKER) != 0) to.way = Way::never_broker;
+  to.priority = static_cast<Priority>(from.priority - HF_IDLE);
+  if (from.lease_ms > 0) to.lease = milliseconds_at_most(from.lease_ms);
   return true;
 }
 
@@ -152,6 +167,26 @@ int hf_claim_notice_fd(hf_claim* claim) {
   if (claim == nullptr) return invalid("no claim", nullptr);
   const auto fd = claim->claim.notice_fd();
   return fd ? *fd : fail(fd.error(), nullptr);
+}
+
+int hf_claim_notice(hf_claim* claim, hf_notice* notice) {
+  if (claim == nullptr || notice == nullptr) return invalid("no claim, or no place for the notice", nullptr);
+  const std::lock_guard guard{claim->mutex};
+  for (holdfast::Notice& one : claim->claim.notices()) claim->notices.push_back(std::move(one));
+  if (claim->notices.empty()) return 0;
+  const holdfast::Notice first = std::move(claim->notices.front());
+  claim->notices.pop_front();
+  notice->kind = static_cast<int>(first.kind) + HF_ASKED_TO_LEAVE;
+  notice->grace_ms = std::chrono::duration_cast<std::chrono::milliseconds>(first.grace).count();
+  copy(first.by, notice->by);
+  copy(first.reason, notice->reason);
+  return 1;
+}
+
+int hf_claim_renew(hf_claim* claim, int64_t lease_ms) {
+  if (claim == nullptr || lease_ms <= 0) return invalid("no claim, or no time", nullptr);
+  const auto left = claim->claim.renew(milliseconds_at_most(lease_ms));
+  return left ? 0 : fail(left.error(), nullptr);
 }
 
 int hf_claim_downgrade(hf_claim* claim) {

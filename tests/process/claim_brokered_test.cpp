@@ -5,6 +5,7 @@
 #include "process/support/devices.hpp"
 #include "process/support/scripted_broker.hpp"
 
+#include <holdfast/holdfast.h>
 #include <holdfast/claim.hpp>
 
 #include <gmock/gmock.h>
@@ -16,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <string>
 #include <thread>
@@ -503,6 +505,48 @@ TEST(HeldThroughTheBroker, is_renewed) {
   EXPECT_EQ(*left, std::chrono::nanoseconds{2h});
   EXPECT_GT(mine->time_left().value_or(0s), 119min);
   broker.kill_for_good();
+}
+
+TEST(HeldThroughTheBroker, tells_a_c_program_the_same) {
+  const Pty pty;
+  ScriptedBroker broker{[&](Stage& stage) {
+    Visitor client = stage.admit();
+    const auto asked = client.hear<wire::Claim>();
+    const bool as_asked = asked.body.priority == wire::Priority::high && asked.body.lease == wire::Duration{60s};
+    stage.test().tell(as_asked ? "as asked" : "something else");
+    claiming::Holding holding = stage.take(pty.path());
+    client.grant(asked.number, holding, wire::ClaimId{7}, 60s);
+    client.say(0, wire::RevokeNotice{wire::ClaimId{7}, wire::Ending::lapses_soon, 5s, {}, {}});
+    const auto renew = client.hear<wire::Renew>();
+    client.say(renew.number, wire::Renewed{renew.body.claim, renew.body.lease});
+    holding.give_back();
+    client.say(0, wire::RevokeNotice{wire::ClaimId{7}, wire::Ending::revoked, 0s, "root[1]", "maintenance"});
+    stage.test().hear();
+  }};
+  hf_options options{};
+  options.size = sizeof options;
+  options.lease_ms = 60'000;
+  options.priority = HF_HIGH;
+  hf_claim* mine = nullptr;
+  const std::string path = pty.path();
+  ASSERT_EQ(hf_claim_device(&mine, path.c_str(), &options, nullptr), 0);
+  EXPECT_EQ(broker.hear(), "as asked");
+  const int fd = hf_claim_notice_fd(mine);
+  ASSERT_TRUE(readable(fd));
+  hf_notice notice{};
+  ASSERT_EQ(hf_claim_notice(mine, &notice), 1);
+  EXPECT_EQ(notice.kind, HF_LAPSES_SOON);
+  EXPECT_EQ(notice.grace_ms, 5000);
+  EXPECT_EQ(hf_claim_notice(mine, &notice), 0);
+  ASSERT_EQ(hf_claim_renew(mine, 1000), 0);
+  ASSERT_TRUE(readable(fd));
+  EXPECT_EQ(hf_claim_check(mine), -1);
+  EXPECT_EQ(errno, ECANCELED);
+  ASSERT_EQ(hf_claim_notice(mine, &notice), 1);
+  EXPECT_EQ(notice.kind, HF_REVOKED);
+  EXPECT_STREQ(notice.by, "root[1]");
+  EXPECT_STREQ(notice.reason, "maintenance");
+  hf_release(mine);
 }
 
 // --- Connections -----------------------------------------------------------------------------------------------------
