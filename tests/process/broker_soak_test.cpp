@@ -108,6 +108,9 @@ class Worker {
     const std::uint32_t number = client_->send(wanted);
     Answer answer = client_->answer_to(number);
     if (answer.words == "queued") answer = client_->answer_to(number);
+    // What a dead broker had not read is told once, before the grant that it may have sent (unix_release_sock()).
+    if (answer.words == "(gone)") answer = client_->answer_to(number);
+    if (answer.words == "queued") answer = client_->answer_to(number);
     if (!answer.body) return client_.reset();
     if (answer.words != "granted") {
       if (answer.code() != errc::timed_out) fault(answer.words);

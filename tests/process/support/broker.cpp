@@ -2,6 +2,8 @@
 // broker.cpp - see the header.
 #include "process/support/broker.hpp"
 
+#include "process/support/raw_client.hpp"
+
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -12,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <filesystem>
@@ -52,6 +55,7 @@ BrokerUnderTest::BrokerUnderTest(std::vector<std::string> options) : options_{st
 BrokerUnderTest::~BrokerUnderTest() {
   ::setenv("HOLDFAST_SOCKET", "", 1);
   if (pid_ > 0) {
+    outlast_hang_ups();
     const int status = stop();
     EXPECT_EQ(status, 0) << "the broker's end; it said:\n" << log();
     kill();
@@ -83,6 +87,21 @@ void BrokerUnderTest::start() {
     ADD_FAILURE() << "holdfastd does not get ready; it said:\n" << log();
     kill();
     return;
+  }
+}
+
+// Claims stay with their clients when a broker stops, and this process may have hung up a moment ago: its lock files
+// would stay for as long as it lives.
+void BrokerUnderTest::outlast_hang_ups() const {
+  RawClient client{socket()};
+  const Stopwatch watch;
+  const auto is_ours = [](const Holder& holder) { return holder.pid == ::getpid(); };
+  const auto we_hold = [&](const wire::DeviceStatus& device) { return std::ranges::any_of(device.holders, is_ours); };
+  while (client.connected() && watch.ms() < 1000) {
+    const Answer answer = client.ask(wire::StatusQuery{});
+    const auto* status = answer.as<wire::StatusAnswer>();
+    if (status == nullptr || std::ranges::none_of(status->devices, we_hold)) return;
+    ::poll(nullptr, 0, 1);
   }
 }
 

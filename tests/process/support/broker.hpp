@@ -45,6 +45,7 @@ class BrokerUnderTest {
 
  private:
   int reap();
+  void outlast_hang_ups() const;
 
   TemporaryDirectory folder_;
   std::vector<std::string> options_;
