@@ -584,7 +584,9 @@ void Daemon::Inside::understand(Client& client, Packet& from) {
     log.say(Level::info, fmt::format("process {} sent {}", client.pid, wire::to_string(message.error())));
     return end(client);
   }
-  if (from.sender != client.pid)
+  // What was sent between accept4(2) and SO_PASSCRED carries no credentials: a greeting, which does nothing.
+  const bool greets = from.sender == 0 && std::holds_alternative<wire::Hello>(message->body);
+  if (from.sender != client.pid && !greets)
     return refuse(client, message->number, errc::not_held,
                   fmt::format("process {} speaks through a connection of process {}", from.sender, client.pid));
   const auto* const hello = std::get_if<wire::Hello>(&message->body);
