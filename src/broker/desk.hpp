@@ -86,7 +86,7 @@ class Desk {
   void drained(ConnectionId connection);
   void closed(ConnectionId connection, Farewell farewell);
 
-  void owner_died(arbiter::OwnerId owner);
+  void owner_died(arbiter::OwnerId id);
   void taken(wire::ClaimId claim, Hands::Taken result);
   void changed(wire::ClaimId claim, Hands::Changed result);
   void given_back(wire::ClaimId claim);
@@ -176,7 +176,7 @@ class Desk {
   void take(Ticket& ticket);
   void took(Ticket& ticket, Hands::Taken result);
   void hold(Ticket& ticket, claiming::Holding holding);
-  void block(Ticket& ticket, claiming::Obstruction obstruction);
+  void block(Ticket& ticket, const claiming::Obstruction& obstruction);
   void give_up(Ticket& ticket, const Error& error);
   void leave(Ticket& ticket);
   void left(Ticket& ticket);
@@ -196,7 +196,7 @@ class Desk {
 
   // Who and what (desk_people.cpp).
   arbiter::OwnerId owner_for(Process who);
-  void forget_if_unused(arbiter::OwnerId owner);
+  void forget_if_unused(arbiter::OwnerId id);
   [[nodiscard]] Ticket* find(wire::ClaimId claim);
   [[nodiscard]] Ticket* find_arbiter(std::uint64_t id);
   [[nodiscard]] ConnectionId listener_of(const Ticket& ticket) const;
@@ -213,7 +213,7 @@ class Desk {
   [[nodiscard]] ClaimRecord record_of(const Ticket& ticket) const;
   void tell_queued(Ticket& ticket, std::size_t ahead);
   void tell_progress();
-  void tell(wire::EventKind kind, const Ticket& ticket, std::string detail = {});
+  void tell(wire::EventKind kind, const Ticket& ticket, const std::string& detail = {});
   void send_pages(ConnectionId connection);
   [[nodiscard]] std::optional<wire::DeviceStatus> status_of(arbiter::DeviceKey key) const;
   [[nodiscard]] wire::Token told(arbiter::Token token) const;

@@ -219,7 +219,7 @@ void Desk::took(Ticket& ticket, Hands::Taken result) {
   ticket.stage = Stage::elected;  // the hands are through
   if (result) return hold(ticket, std::move(*result));
   if (result.error().obstacle.kind == convention::Obstacle::Kind::busy && ticket.patience.waits())
-    return block(ticket, std::move(result.error()));
+    return block(ticket, result.error());
   give_up(ticket, result.error().obstacle.error);
 }
 
@@ -260,14 +260,14 @@ void Desk::answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t
   // Nobody would ever give back what nobody was told of.
   refuse(connection, number,
          failure(errc::no_resources, "the claim has more descriptors than can be sent in one message", {}));
-  to_ask_.push_back([this, id = ticket.id] {
+  to_ask_.emplace_back([this, id = ticket.id] {
     if (const Ticket* undelivered = find(id); undelivered != nullptr && undelivered->arbiter_id != 0)
       arbiter_.release(world_.clock.now(), undelivered->owner, arbiter::ClaimId{undelivered->arbiter_id}, decisions_);
   });
 }
 
 // The stranger may be gone any time; until then nobody passes.
-void Desk::block(Ticket& ticket, claiming::Obstruction obstruction) {
+void Desk::block(Ticket& ticket, const claiming::Obstruction& obstruction) {
   ticket.stage = Stage::blocked;
   ticket.in_the_way = obstruction.obstacle.error;
   ticket.before.reset();
@@ -347,7 +347,7 @@ void Desk::tell_end(const Ticket& ticket) {
   } else if (ticket.over.why == arbiter::End::owner_died) {
     detail = "its owner died or hung up";
   }
-  tell(kind_of(ticket.over), ticket, std::move(detail));
+  tell(kind_of(ticket.over), ticket, detail);
 }
 
 // --- Changing the mode
@@ -405,11 +405,11 @@ void Desk::refuse_change(Ticket& ticket, const Error& error) {
   refuse(change.connection, change.number, error);
   if (change.request != arbiter::RequestId::none) {
     by_arbiter_.erase(static_cast<std::uint64_t>(change.request));
-    to_ask_.push_back([this, owner = ticket.owner, request = change.request] {
+    to_ask_.emplace_back([this, owner = ticket.owner, request = change.request] {
       arbiter_.cancel(world_.clock.now(), owner, request, decisions_);
     });
   } else if (change.to == Mode::exclusive && change.elected && ticket.arbiter_id != 0) {
-    to_ask_.push_back([this, id = ticket.id] {
+    to_ask_.emplace_back([this, id = ticket.id] {
       if (const Ticket* shared = find(id); shared != nullptr && shared->arbiter_id != 0)
         arbiter_.downgrade(world_.clock.now(), shared->owner, arbiter::ClaimId{shared->arbiter_id}, decisions_);
     });

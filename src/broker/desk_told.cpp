@@ -193,7 +193,7 @@ void Desk::tell_progress() {
 // --- What happened
 // ----------------------------------------------------------------------------------------------------
 
-void Desk::tell(wire::EventKind kind, const Ticket& ticket, std::string detail) {
+void Desk::tell(wire::EventKind kind, const Ticket& ticket, const std::string& detail) {
   wire::Event event;
   event.kind = kind;
   event.at = world_.clock.wall();

@@ -42,7 +42,7 @@ Result<std::shared_ptr<const device::Device>> KnownDevices::find(const wire::Dev
     return std::unexpected(
         base::failure(errc::no_such_device, "the broker sees another instance of devpts", device->node.path));
   device->given = device->node.path;  // in messages a name says more than a number
-  const auto found = std::make_shared<const device::Device>(std::move(*device));
+  auto found = std::make_shared<const device::Device>(std::move(*device));
   if (known_.size() >= kMost) known_.clear();
   if (stays_as_it_is(*found)) known_[id] = {found, now};
   return found;
