@@ -66,6 +66,8 @@ base::UniqueFd connected(const std::string& path) {
   return socket;
 }
 
+Error nothing_happened() { return base::failure(errc::timed_out, "nothing happened", ""); }
+
 }  // namespace
 
 // live: connected and asked; the answers come like events. away: `fd` waits for the socket to appear.
@@ -236,10 +238,10 @@ Result<Event> Watch::next(const Wait& wait) {
     if (!event) return std::unexpected{event.error()};
     if (*event) return std::move(**event);
     const bool looks = state_->phase == State::Phase::away;
+    if (!wait.waits()) return std::unexpected{nothing_happened()};  // its deadline is not to be counted with
     auto left =
         wait.ends() ? std::chrono::nanoseconds{wait.deadline() - Clock::now()} : std::chrono::nanoseconds::max();
-    if (!wait.waits() || left <= std::chrono::nanoseconds{0})
-      return std::unexpected{base::failure(errc::timed_out, "nothing happened", "")};
+    if (left <= std::chrono::nanoseconds{0}) return std::unexpected{nothing_happened()};
     if (looks) left = std::min(left, std::chrono::nanoseconds{kLook});
     const timespec timeout{static_cast<time_t>(left.count() / 1'000'000'000),
                            static_cast<long>(left.count() % 1'000'000'000)};

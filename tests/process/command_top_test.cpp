@@ -29,7 +29,13 @@ class Terminal {
   }
   Terminal(const Terminal&) = delete;
   Terminal& operator=(const Terminal&) = delete;
-  ~Terminal() { ended(tmux_ + "kill-server"); }
+  // Quits first: a command that looks for leaks at its end (LeakSanitizer) would be stopped for that, which the SIGCONT
+  // of a hang-up undoes, and it would never end.
+  ~Terminal() {
+    keys("q");
+    (void)screen_with("status");
+    ended(tmux_ + "kill-server");
+  }
 
   void keys(const std::string& names) const { ended(tmux_ + "send-keys " + names); }
   void resize(int columns, int lines) const {
