@@ -174,7 +174,9 @@ std::expected<Packet, Silence> Link::receive_now() {
   header.msg_controllen = space.size();
   Packet packet;
   const ssize_t got = base::ProcessFd::receive(socket_.get(), header, packet.descriptors);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::unexpected{Silence::deadline};
+  // What a dead broker had not read is told once, by ECONNRESET, before what it has sent (unix_release_sock(),
+  // net/unix/af_unix.c): a grant may be among that.
+  if (got < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNRESET)) return std::unexpected{Silence::deadline};
   if (got > 0 && (header.msg_flags & MSG_CTRUNC) != 0) return std::unexpected{Silence::no_room};
   if (got <= 0 || (header.msg_flags & MSG_TRUNC) != 0) return std::unexpected{Silence::gone};
   auto message = wire::decode_from_broker({bytes.get(), static_cast<std::size_t>(got)}, packet.descriptors.size());
