@@ -42,6 +42,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr arbiter::Duration kLookAtAdopted = 1s;
 constexpr arbiter::Duration kAcceptAgain = 100ms;  // when we are out of descriptors
 // Deaths before messages, so that a pid that is used again meets no connection of the one before.
 constexpr std::int64_t kFirst = SD_EVENT_PRIORITY_IMPORTANT;
@@ -228,6 +229,7 @@ struct Daemon::Inside final : Post, Deaths {
 
   Result<> start(const Journal::Found& found);
   void adopt(const std::vector<JournalClaim>& claims);
+  void look_at_adopted(std::optional<pid_t> of_owner);
   [[nodiscard]] std::optional<claiming::Holding> holding_of(const ClaimRecord& claim,
                                                             std::vector<DescriptorStore::Kept>& kept);
   Result<> listen_to(Ready& ready, int fd, std::function<void()> action);
@@ -292,6 +294,8 @@ struct Daemon::Inside final : Post, Deaths {
   std::vector<ConnectionId> ending;
   std::vector<ConnectionId> paused;
   std::optional<arbiter::Time> listen_again;  // to those who are paused, and to those who want to connect
+  std::vector<JournalClaim> to_be_resumed;    // claims of before whose marks the clients have
+  std::optional<arbiter::Time> look_at_adopted_at;
   bool accepting = true;
   base::UniqueFd listener;
   std::optional<Hotplug> hotplug;
@@ -375,17 +379,35 @@ void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
       continue;
     }
     claiming::Holding holding = complete ? std::move(*complete) : lock_files_of(claim, settings.places);
-    const bool is_over = !complete && was_given_back(entry, settings.places);
+    const Left left = complete ? Left::held : what_is_left(entry, settings.places);
     const auto marks = complete ? Desk::Marks::complete : Desk::Marks::to_be_resumed;
-    if (!is_over && desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
+    if (left == Left::held && desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
       ++adopted;
+      if (marks == Desk::Marks::to_be_resumed) to_be_resumed.push_back(entry);
       continue;
     }
+    if (left == Left::taken_anew) holding.let_go();
     holding.give_back();
     memory.ended(claim.id);
   }
   for (const DescriptorStore::Kept& unknown : kept) store.drop(unknown.claim);
+  if (!to_be_resumed.empty()) look_at_adopted_at = clock.now() + kLookAtAdopted;
   if (adopted > 0) log.say(Level::notice, fmt::format("claims taken over from the broker before: {}", adopted));
+}
+
+// Clients give back by themselves while there is no broker, and may be at it when we look first.
+void Daemon::Inside::look_at_adopted(std::optional<pid_t> of_owner) {
+  std::vector<std::pair<wire::ClaimId, Desk::LockFiles>> over;
+  std::erase_if(to_be_resumed, [&](const JournalClaim& entry) {
+    if (!desk.is_to_be_resumed(entry.claim.id)) return true;
+    if (of_owner && *of_owner != entry.claim.owner.pid) return false;
+    const Left left = what_is_left(entry, settings.places);
+    if (left == Left::held) return false;
+    over.emplace_back(entry.claim.id,
+                      left == Left::taken_anew ? Desk::LockFiles::the_owners : Desk::LockFiles::the_claims);
+    return true;
+  });
+  for (const auto& [claim, files] : over) desk.is_over(claim, files);
 }
 
 std::optional<claiming::Holding> Daemon::Inside::holding_of(const ClaimRecord& claim,
@@ -437,6 +459,7 @@ void Daemon::Inside::settle() {
     if (other && (!next || *other < *next)) next = other;
   };
   sooner(listen_again);
+  sooner(look_at_adopted_at);
   for (const auto& instant : {strangers.next_look(), hooks.next_deadline(), store.next_due()})
     if (instant) sooner(arbiter::Time{instant->time_since_epoch()});
   if (next == timer_at) return;
@@ -460,6 +483,11 @@ void Daemon::Inside::tick() {
       }
     if (!std::exchange(accepting, true)) listener_ready.listen_for(EPOLLIN);
     rate.sweep(clock.now());
+  }
+  if (look_at_adopted_at && *look_at_adopted_at <= clock.now()) {
+    look_at_adopted({});
+    look_at_adopted_at.reset();
+    if (!to_be_resumed.empty()) look_at_adopted_at = clock.now() + kLookAtAdopted;
   }
   look_at_strangers();
   look_at_hooks();
@@ -602,6 +630,8 @@ void Daemon::Inside::understand(Client& client, Packet& from) {
   Enclosed enclosed{owner_in(client, *message, from, refused), {}};
   if (std::holds_alternative<wire::Resume>(message->body))
     for (base::UniqueFd& fd : from.descriptors) enclosed.descriptors.push_back(base::ProcessFd::adopt(std::move(fd)));
+  if (!to_be_resumed.empty() && std::holds_alternative<wire::Claim>(message->body))
+    look_at_adopted(enclosed.owner ? enclosed.owner->peer.process.pid : client.pid);
   if (!refused) desk.heard(client.id, *message, std::move(enclosed));
 }
 

@@ -77,6 +77,10 @@ class Desk {
   /// client's until that comes with Resume. False when it cannot be any more: its device is gone, or another one's.
   enum class Marks : std::uint8_t { complete, to_be_resumed };
   bool adopt(const ClaimRecord& claim, Process owner, claiming::Holding holding, Marks marks);
+  [[nodiscard]] bool is_to_be_resumed(wire::ClaimId claim) const;
+  /// Its owner has it no longer, and told nobody. `files`: whose its lock files are by now.
+  enum class LockFiles : std::uint8_t { the_claims, the_owners };
+  void is_over(wire::ClaimId claim, LockFiles files);
 
   /// A connection that has said Hello to us and is one of ours.
   void opened(ConnectionId connection, Process who);

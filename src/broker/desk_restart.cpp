@@ -71,6 +71,19 @@ bool Desk::adopt(const ClaimRecord& claim, Process owner, claiming::Holding hold
   return true;
 }
 
+bool Desk::is_to_be_resumed(wire::ClaimId claim) const {
+  const auto found = tickets_.find(claim);
+  return found != tickets_.end() && found->second->to_be_resumed;
+}
+
+void Desk::is_over(wire::ClaimId claim, LockFiles files) {
+  Ticket* ticket = find(claim);
+  if (ticket == nullptr || !ticket->to_be_resumed || ticket->stage != Stage::held) return;
+  if (files == LockFiles::the_owners) ticket->holding.let_go();
+  end(*ticket, arbiter::End::released);
+  run();
+}
+
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted,
                std::vector<base::ProcessFd> descriptors) {
   Ticket* ticket = held_by(connection, wanted.claim);

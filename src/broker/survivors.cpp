@@ -25,20 +25,26 @@ std::optional<Process> living_owner(const ClaimRecord& claim) {
   return std::move(*process);
 }
 
-bool was_given_back(const JournalClaim& entry, const base::Places& places) {
-  const ClaimRecord& claim = entry.claim;
-  const auto is_shown = [&](const ClaimRecord::Device& device) {
+Left what_is_left(const JournalClaim& entry, const base::Places& places) {
+  Left left = Left::held;
+  for (const ClaimRecord::Device& device : entry.claim.devices) {
+    if (!device.named) continue;
     const auto records = convention::read_proxy(convention::proxy_path(device.id, places));
-    if (!records) return true;  // nobody can tell
+    if (!records) continue;
     const auto holders = std::ranges::count(*records, false, &convention::ProxyRecord::waiting);
     // With all places taken it may be there without one.
-    return holders >= convention::kHolderSlots || std::ranges::any_of(*records, [&](const auto& record) {
-             return !record.waiting && record.who.pid == claim.owner.pid &&
-                    record.who.start_ticks == claim.owner.start_ticks && record.who.since <= entry.written;
-           });
-  };
-  return !std::ranges::all_of(claim.devices,
-                              [&](const ClaimRecord::Device& device) { return !device.named || is_shown(device); });
+    if (holders >= convention::kHolderSlots) continue;
+    const auto is_owners = [&](const convention::ProxyRecord& record) {
+      return !record.waiting && record.who.pid == entry.claim.owner.pid &&
+             record.who.start_ticks == entry.claim.owner.start_ticks;
+    };
+    if (std::ranges::any_of(*records,
+                            [&](const auto& record) { return is_owners(record) && record.who.since <= entry.written; }))
+      continue;
+    if (std::ranges::any_of(*records, is_owners)) return Left::taken_anew;
+    left = Left::given_back;
+  }
+  return left;
 }
 
 Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices, const ClaimRecord& claim) {

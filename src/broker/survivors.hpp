@@ -8,6 +8,7 @@
 #include "broker/journal_line.hpp"
 #include "broker/peer.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -17,8 +18,13 @@ namespace holdfast::broker {
 /// The very process that owned the claim, when it lives.
 [[nodiscard]] std::optional<Process> living_owner(const ClaimRecord& claim);
 
-/// Whether the living owner gave it back meanwhile: no device's proxy shows it as a holder any more, or not since then.
-[[nodiscard]] bool was_given_back(const JournalClaim& entry, const base::Places& places);
+/// What the proxies show of a claim whose owner lives.
+enum class Left : std::uint8_t {
+  held,        ///< the claim, or nobody can tell
+  given_back,  ///< nothing: its owner gave it back by itself, or never heard that it was granted
+  taken_anew,  ///< a claim that the owner made later, without a broker
+};
+[[nodiscard]] Left what_is_left(const JournalClaim& entry, const base::Places& places);
 
 /// What it covered: the journal has the nodes, not the word.
 [[nodiscard]] Cover cover_of(const std::vector<std::shared_ptr<const device::Device>>& devices,
