@@ -3,6 +3,7 @@
 // state directory mean to clients.
 #include "process/support/broker.hpp"
 #include "process/support/fake_systemd.hpp"
+#include "process/support/raw_client.hpp"
 
 #include <holdfast/claim.hpp>
 
@@ -151,6 +152,23 @@ TEST(BrokerThatWasAway, does_not_take_a_claim_for_its_own_that_was_made_without_
   ASSERT_EQ(client.hear(), "released");
   const auto ours = claim(pty.path());
   EXPECT_TRUE(ours) << ours.error().message;
+}
+
+TEST(BrokerThatWasAway, hears_of_a_claim_that_was_given_back_just_after_its_start) {
+  BrokerUnderTest broker;
+  const Pty pty;
+  RawClient client{broker.socket()};
+  Answer held = client.ask(claim_of(pty.path()));
+  ASSERT_EQ(held.words, "granted");
+  broker.kill();
+  broker.start();
+  const auto ask = [&] {
+    return in_a_child([&] { return RawClient{broker.socket()}.ask(claim_of(pty.path())).words; });
+  };
+  EXPECT_NE(ask(), "granted");
+  held.descriptors.clear();  // and tells nobody
+  RawClient again{broker.socket()};
+  EXPECT_EQ(again.ask(claim_of(pty.path())).words, "granted") << "its owner asks";
 }
 
 TEST(BrokerHooks, decide_what_clients_get) {
