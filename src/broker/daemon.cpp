@@ -180,7 +180,7 @@ struct Daemon::Inside final : Post, Deaths {
   struct Client final : Listener {
     Client(Inside& the_daemon, ConnectionId its_id, base::UniqueFd socket)
         : daemon{the_daemon}, id{its_id}, connection{std::move(socket)} {}
-    bool send(std::span<const std::byte> packet) override;
+    bool send(std::span<const std::byte> encoded) override;
 
     Inside& daemon;
     ConnectionId id;
@@ -247,10 +247,10 @@ struct Daemon::Inside final : Post, Deaths {
   void admit(base::UniqueFd socket);
   void happened(Client& client, std::uint32_t what);
   void hear(Client& client);
-  void understand(Client& client, Packet& packet);
+  void understand(Client& client, Packet& from);
   void greet(Client& client, std::uint32_t number, const wire::Hello& hello);
   [[nodiscard]] std::optional<Process> owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
-                                                Packet& packet, bool& refused);
+                                                Packet& from, bool& refused);
   void refuse(const Client& client, std::uint32_t number, errc code, std::string message);
   void drain(Client& client);
   bool account(Client& client, Connection::Sent sent);
@@ -381,13 +381,15 @@ void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
     claiming::Holding holding = complete ? std::move(*complete) : lock_files_of(claim, settings.places);
     const Left left = complete ? Left::held : what_is_left(entry, settings.places);
     const auto marks = complete ? Desk::Marks::complete : Desk::Marks::to_be_resumed;
-    if (left == Left::held && desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
+    // What the desk does not adopt is given back when the call ends.
+    if (left == Left::taken_anew) holding.let_go();
+    if (left != Left::held) {
+      holding.give_back();
+    } else if (desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
       ++adopted;
       if (marks == Desk::Marks::to_be_resumed) to_be_resumed.push_back(entry);
       continue;
     }
-    if (left == Left::taken_anew) holding.let_go();
-    holding.give_back();
     memory.ended(claim.id);
   }
   for (const DescriptorStore::Kept& unknown : kept) store.drop(unknown.claim);
