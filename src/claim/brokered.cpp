@@ -493,7 +493,8 @@ void Ticket::release(Holding& holding) noexcept {
       link_.close();
       holding.give_back();
       // A broker that was started anew knows of the claim from its journal.
-      if (auto link = Link::open(); link && link->ask(wire::Release{claim_}, aside)) link_ = std::move(*link);
+      Link::release_later(claim_);
+      if (auto link = Link::open()) link_ = std::move(*link);
     }
   }
   holding.let_go();

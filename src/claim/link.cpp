@@ -45,6 +45,14 @@ struct Kept {
 // Without a lock, which a forked child could find held by a thread that it does not have.
 constinit std::array<std::atomic<Kept*>, 4> kept{};
 
+// Claims given back while no broker was there. One that started meanwhile may have taken them over from its journal.
+struct Untold {
+  wire::ClaimId claim{};
+  std::string path;
+  pid_t pid = ::getpid();
+};
+constinit std::array<std::atomic<Untold*>, 16> untold{};
+
 Clock::duration left_until(Clock::time_point deadline) {
   return deadline == Clock::time_point::max() ? Clock::duration::max() : deadline - Clock::now();
 }
@@ -109,7 +117,26 @@ std::expected<Link, Silence> Link::open(const std::string& path) {
   link.socket_ = connected(path);
   if (!link.socket_) return std::unexpected{Silence::gone};
   if (auto known = link.greet(); !known) return std::unexpected{Silence::gone};
+  for (std::atomic<Untold*>& place : untold) {
+    if (place.load(std::memory_order_relaxed) == nullptr) continue;
+    const std::unique_ptr<Untold> found{place.exchange(nullptr, std::memory_order_acquire)};
+    if (!found || found->pid != ::getpid() || found->path != path) continue;
+    std::vector<Packet> aside;
+    if (link.ask(wire::Release{found->claim}, aside)) continue;
+    release_later(found->claim, path);
+    return std::unexpected{Silence::gone};
+  }
   return link;
+}
+
+void Link::release_later(wire::ClaimId claim, const std::string& path) noexcept {
+  std::unique_ptr<Untold> mine{new (std::nothrow) Untold{claim, path}};
+  for (std::atomic<Untold*>& place : untold) {
+    Untold* nothing = nullptr;
+    if (!mine || !place.compare_exchange_strong(nothing, mine.get(), std::memory_order_release)) continue;
+    static_cast<void>(mine.release());
+    return;
+  }
 }
 
 void Link::keep(Link link) noexcept {

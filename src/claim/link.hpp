@@ -61,6 +61,8 @@ class Link {
   [[nodiscard]] static std::expected<Link, Silence> open(const std::string& path = broker_socket());
   /// For the process's next use. Only a connection on which nothing is held or awaited.
   static void keep(Link link) noexcept;
+  /// Says at the next connection that the claim was given back.
+  static void release_later(wire::ClaimId claim, const std::string& path = broker_socket()) noexcept;
 
   [[nodiscard]] explicit operator bool() const { return static_cast<bool>(socket_); }
   [[nodiscard]] int fd() const { return socket_.get(); }
