@@ -185,7 +185,7 @@ class Unpacking {
     next_ += mark.descriptors;
     const Entry& entry = convention::entry(mark.convention);
     if (entry.inapplicable(subject)) return not_believed("has a mark that its device cannot have");
-    auto taken = entry.adopt(subject, terms_, std::move(given));
+    auto taken = entry.adopt(subject, terms_, given);
     if (taken) {
       holding.marks_.push_back(std::move(*taken));
       return {};

@@ -115,8 +115,8 @@ struct Entry {
   std::optional<std::string> (*inapplicable)(const Subject& subject);
   Taken (*take)(const Subject& subject, const Terms& terms);
   /// The mark that another process took, over the same open descriptions (Subject::fd among them). What was handed over
-  /// is compared with the node and the lock files first.
-  Taken (*adopt)(const Subject& subject, const Terms& terms, HandedOver given);
+  /// is compared with the node and the lock files first, and the descriptors are moved out of it.
+  Taken (*adopt)(const Subject& subject, const Terms& terms, HandedOver& given);
 };
 
 /// All conventions in the order of taking; one entry per Convention, index = value.

@@ -17,15 +17,15 @@ namespace holdfast::convention {
 [[nodiscard]] Taken take_driver_lock(const Subject& subject, const Terms& terms);
 [[nodiscard]] Taken take_tiocexcl(const Subject& subject, const Terms& terms);
 
-[[nodiscard]] Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_ddlp(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_whole_disk(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_flock(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_posix(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_o_excl(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_driver_lock(const Subject& subject, const Terms& terms, HandedOver given);
-[[nodiscard]] Taken adopt_tiocexcl(const Subject& subject, const Terms& terms, HandedOver given);
+[[nodiscard]] Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_ddlp(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_whole_disk(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_flock(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_posix(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_o_excl(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_driver_lock(const Subject& subject, const Terms& terms, HandedOver& given);
+[[nodiscard]] Taken adopt_tiocexcl(const Subject& subject, const Terms& terms, HandedOver& given);
 
 /// Why a mark that was handed over is not believed.
 [[nodiscard]] Obstacle not_believed(const Subject& subject, std::string_view means);

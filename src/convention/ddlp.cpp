@@ -172,7 +172,7 @@ std::optional<Error> incomplete(const Subject& subject) {
 
 }  // namespace
 
-Taken adopt_ddlp(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_ddlp(const Subject& subject, const Terms& terms, HandedOver& given) {
   const std::vector<std::string> suffixes = ddlp_suffixes(subject.node);
   if (given.descriptors.size() != suffixes.size()) return std::unexpected(not_believed(subject, "DDLP lock files"));
   auto mark = std::make_unique<DdlpMark>(subject.node);

@@ -92,7 +92,7 @@ std::chrono::system_clock::time_point by_the_wall(std::uint64_t boot_ns) {
 
 }  // namespace
 
-Taken adopt_driver_lock(const Subject& subject, const Terms&, HandedOver) {
+Taken adopt_driver_lock(const Subject& subject, const Terms&, HandedOver&) {
   return std::unexpected(unavailable(subject, "the driver's owner is a process, which cannot hand it over"));
 }
 

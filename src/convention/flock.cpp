@@ -102,13 +102,13 @@ std::optional<device::Node> whole_disk_of(const device::Device& device) {
 
 }  // namespace
 
-Taken adopt_flock(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_flock(const Subject& subject, const Terms& terms, HandedOver& given) {
   if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
   return proven(std::make_unique<FlockMark>(Convention::flock, subject.node, subject.fd, base::ProcessFd{}, terms),
                 terms, given.locks);
 }
 
-Taken adopt_whole_disk(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_whole_disk(const Subject& subject, const Terms& terms, HandedOver& given) {
   const auto disk = whole_disk_of(*subject.device);
   if (!disk || given.descriptors.size() != 1 || !device::recheck(given.descriptors.front().get(), *disk))
     return std::unexpected(not_believed(subject, "whole disk"));

@@ -88,7 +88,7 @@ class ExclMark final : public Mark {
 
 // That a description is exclusive cannot be seen from outside (fs/open.c, do_dentry_open() clears O_EXCL): of one that
 // is not, the other marks keep holdfast out, and strangers' O_EXCL gets in.
-Taken adopt_o_excl(const Subject& subject, const Terms&, HandedOver given) {
+Taken adopt_o_excl(const Subject& subject, const Terms&, HandedOver& given) {
   const bool shared_description = subject.family == device::Family::scsi_generic;
   if (given.descriptors.size() > (shared_description ? 0U : 1U) || (shared_description && subject.fd < 0))
     return std::unexpected(not_believed(subject, "O_EXCL"));

@@ -59,7 +59,7 @@ class PosixMark final : public Mark {
 
 }  // namespace
 
-Taken adopt_posix(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_posix(const Subject& subject, const Terms& terms, HandedOver& given) {
   if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
   auto mark = std::make_unique<PosixMark>(subject, terms);
   if (given.locks == Locks::proven)

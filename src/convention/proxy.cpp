@@ -242,7 +242,7 @@ ProxyRecord record_of(const Terms& terms) {
 
 }  // namespace
 
-Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver& given) {
   const std::string path = proxy_path(subject.node.id, terms.places);
   if (given.descriptors.size() != 1 || !is_lock_file(given.descriptors.front().get(), path))
     return std::unexpected(not_believed(subject, path));

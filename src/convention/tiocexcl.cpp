@@ -60,7 +60,7 @@ class TiocexclMark final : public Mark {
 
 }  // namespace
 
-Taken adopt_tiocexcl(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_tiocexcl(const Subject& subject, const Terms& terms, HandedOver& given) {
   if (subject.fd < 0 || !given.descriptors.empty()) return std::unexpected(not_believed(subject, "open description"));
   auto mark = std::make_unique<TiocexclMark>(subject);
   mark->adopt(terms.mode);

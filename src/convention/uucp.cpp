@@ -441,7 +441,7 @@ std::optional<UucpFile> read_uucp(const std::string& path) {
   return file;
 }
 
-Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver given) {
+Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver& given) {
   if (!given.descriptors.empty()) return std::unexpected(not_believed(subject, "UUCP lock file"));
   base::UniqueFd directory{::open(terms.places.lock_dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
   if (!directory)

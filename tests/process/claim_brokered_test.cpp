@@ -26,7 +26,6 @@
 namespace holdfast {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -528,8 +527,7 @@ TEST(HeldThroughTheBroker, tells_a_c_program_the_same) {
   options.lease_ms = 60'000;
   options.priority = HF_HIGH;
   hf_claim* mine = nullptr;
-  const std::string path = pty.path();
-  ASSERT_EQ(hf_claim_device(&mine, path.c_str(), &options, nullptr), 0);
+  ASSERT_EQ(hf_claim_device(&mine, pty.path().c_str(), &options, nullptr), 0);
   EXPECT_EQ(broker.hear(), "as asked");
   const int fd = hf_claim_notice_fd(mine);
   ASSERT_TRUE(readable(fd));

@@ -92,8 +92,7 @@ Arrived receive_parcel(int socket) {
 Child taker_of(const std::string& device, const Pair& pair, const Options& options = {}) {
   const base::ProcessId owner = base::self();
   return Child{[&, owner](Peer& test) {
-    const std::string one = device;
-    auto holding = take(std::span{&one, 1}, options, owner);
+    auto holding = take(std::span{&device, 1}, options, owner);
     if (!holding) {
       test.tell(holding.error().message);
       return 1;
@@ -170,7 +169,7 @@ TEST(Parcel, keeps_a_third_from_a_real_port_when_its_taker_is_killed) {
 TEST(Parcel, shows_the_same_marks_on_both_sides) {
   const LoopDevice loop;
   if (!loop.missing().empty()) GTEST_SKIP() << "needs " << loop.missing();
-  const std::string path = loop.path();
+  const std::string& path = loop.path();
   auto holding = take(std::span{&path, 1}, {}, base::self());
   ASSERT_TRUE(holding) << holding.error().message;
   const Pair pair;
