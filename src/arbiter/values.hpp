@@ -51,7 +51,7 @@ class Patience {
   Time deadline_;
 };
 
-enum class Priority : std::uint8_t { idle, low, normal, high, urgent };
+using holdfast::Priority;
 inline constexpr std::size_t kPriorityCount = 5;
 
 enum class Policy : std::uint8_t {

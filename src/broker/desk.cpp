@@ -167,7 +167,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   request.devices = keys;
   request.mode = wanted.mode;
   request.patience = ticket.patience;
-  request.priority = static_cast<arbiter::Priority>(wanted.priority);
+  request.priority = wanted.priority;
   if (wanted.place && ticket.asked < started_ + rules_.places_count_for)
     request.place = arbiter::Place{static_cast<std::uint64_t>(*wanted.place)};
   decisions_.clear();

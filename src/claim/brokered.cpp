@@ -31,7 +31,6 @@ constexpr auto kCancelPatience = 1s;
 constexpr auto kReconnectPause = 20ms;
 
 // Numbers of the public words go over the wire as they are.
-static_assert(static_cast<int>(wire::Priority::urgent) == static_cast<int>(Priority::urgent));
 static_assert(static_cast<int>(wire::Ending::device_gone) == static_cast<int>(Notice::Kind::device_gone));
 
 Error error_of(wire::Refused&& refused) {
@@ -133,7 +132,7 @@ class Asking {
     if (options_.wait.waits() && options_.wait.ends())
       claim.patience.at_most = std::max<Clock::duration>(options_.wait.deadline() - Clock::now(), 0ns);
     claim.progress = options_.on_progress ? wire::Progress::told : wire::Progress::silent;
-    claim.priority = static_cast<wire::Priority>(options_.priority);
+    claim.priority = options_.priority;
     claim.lease = options_.lease;
     claim.place = place_;
     claim.owner = given(owner_);

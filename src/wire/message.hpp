@@ -49,7 +49,7 @@ struct Patience {
   std::optional<Duration> at_most;
 };
 
-enum class Priority : std::uint8_t { idle, low, normal, high, urgent };
+using holdfast::Priority;
 /// Whether Queued is sent again whenever the place in the queue changes.
 enum class Progress : std::uint8_t { silent, told };
 

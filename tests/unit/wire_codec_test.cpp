@@ -86,7 +86,7 @@ TEST(WireCodec, the_fields_of_a_claim_are_each_in_their_place) {
   EXPECT_EQ(claim.conventions, (ConventionSet{Convention::proxy, Convention::tiocexcl}));
   EXPECT_TRUE(claim.patience.waits);
   EXPECT_EQ(claim.patience.at_most, 5s);
-  EXPECT_EQ(claim.progress, Progress::told);
+  EXPECT_EQ(claim.progress, wire::Progress::told);
   EXPECT_EQ(claim.priority, Priority::urgent);
   EXPECT_EQ(claim.lease, 2h);
   EXPECT_EQ(claim.place, Place{77});
