@@ -374,7 +374,7 @@ void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
     auto owner = living_owner(claim);
     if (!owner) {
       if (complete) complete->give_back();
-      clean_up(claim, settings.places);
+      clean_up(entry, settings.places);
       memory.ended(claim.id);
       continue;
     }

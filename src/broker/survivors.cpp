@@ -7,10 +7,12 @@
 #include "convention/proxy.hpp"
 #include "convention/uucp.hpp"
 
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
@@ -110,15 +112,33 @@ claiming::Holding lock_files_of(const ClaimRecord& claim, const base::Places& pl
   return holding ? std::move(*holding) : claiming::Holding{};
 }
 
-void clean_up(const ClaimRecord& claim, const base::Places& places) {
-  const std::vector<device::Device> devices = terminals_of(claim, places);
+namespace {
+
+// Made for the claim, and not by whoever has its owner's number by now: that one was born later.
+bool was_made_for(const JournalClaim& entry, const std::string& path) {
+  const auto file = convention::read_uucp(path);
+  struct stat status{};
+  if (!file || file->content.kind != convention::UucpContent::Kind::pid || file->content.pid != entry.claim.owner.pid ||
+      ::lstat(path.c_str(), &status) != 0)
+    return false;
+  const wire::WallTime made{std::chrono::seconds{status.st_mtim.tv_sec} +
+                            std::chrono::nanoseconds{status.st_mtim.tv_nsec}};
+  return made <= entry.written;
+}
+
+}  // namespace
+
+void clean_up(const JournalClaim& entry, const base::Places& places) {
+  const std::vector<device::Device> devices = terminals_of(entry.claim, places);
   if (devices.empty()) return;
+  // Nobody else takes them over meanwhile; to programs that know nothing of us the number is a living process's.
   Options options;
   options.opening = Opening::never;
-  options.conventions = {Convention::proxy, Convention::uucp};
-  // Taken over and given back: what somebody made in the same moment stays (convention/uucp.cpp, replace_stale()).
-  auto holding = claiming::attempt(devices, options, base::self(), places);
-  if (holding) holding->give_back();
+  options.conventions = {Convention::proxy};
+  const auto holding = claiming::attempt(devices, options, base::self(), places);
+  if (!holding) return;
+  for (const std::string& path : entry.claim.lock_files)
+    if (was_made_for(entry, path)) ::unlink(path.c_str());
 }
 
 }  // namespace holdfast::broker

@@ -34,6 +34,6 @@ enum class Left : std::uint8_t {
 [[nodiscard]] claiming::Holding lock_files_of(const ClaimRecord& claim, const base::Places& places);
 
 /// Removes a dead owner's lock files, where nobody else has the device by now.
-void clean_up(const ClaimRecord& claim, const base::Places& places);
+void clean_up(const JournalClaim& entry, const base::Places& places);
 
 }  // namespace holdfast::broker

@@ -61,6 +61,7 @@ class HistoryFileTest : public testing::Test {
   void sql(const char* text) const {
     sqlite3* database = nullptr;
     ASSERT_EQ(sqlite3_open(path().c_str(), &database), SQLITE_OK);
+    sqlite3_busy_timeout(database, 10'000);  // the history's thread may be writing
     EXPECT_EQ(sqlite3_exec(database, text, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
     sqlite3_close(database);
   }
