@@ -8,7 +8,7 @@ namespace holdfast::sync {
 
 // The kernel unlinks what a dead thread held, and gives it free with the word (kernel/futex/core.c:
 // handle_futex_death, a full barrier). ThreadSanitizer sees no kernel: to it the next holder's stores are a race.
-#define HF_AFTER_THE_KERNEL [[gnu::no_sanitize("thread")]]
+#define HF_AFTER_THE_KERNEL __attribute__((no_sanitize("thread")))
 
 namespace list {
 // An entry is the address of a node's `next`; `previous` lies in the 8 bytes before, also in the C library's nodes and
