@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -49,9 +50,12 @@ class Attacker {
       : diary_{static_cast<Diary*>(
             ::mmap(nullptr, sizeof(Diary), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))} {
     pid_ = ::fork();
-    if (pid_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    attack(way);
+    if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      attack(way);
+    }
+    // Its descriptor is from before all claims.
+    while (diary_->successes.load(std::memory_order_acquire) == 0) ::sched_yield();
   }
   Attacker(const Attacker&) = delete;
   Attacker& operator=(const Attacker&) = delete;
