@@ -96,6 +96,14 @@ std::uint64_t new_base(const std::string& lasting) {
   return base;
 }
 
+// An instant as far away on one clock as it is on the other; the end of time stays that.
+template <class From, class To>
+arbiter::Time on(arbiter::Time until) {
+  const arbiter::Duration left = until.time_since_epoch() - From::now().time_since_epoch();
+  const arbiter::Duration now = To::now().time_since_epoch();
+  return left > arbiter::Duration::max() - now ? arbiter::Time::max() : arbiter::Time{now + left};
+}
+
 }  // namespace
 
 Result<Journal> Journal::open(const Places& places, Found& found) {
@@ -141,10 +149,7 @@ void Journal::read(std::string_view text, const std::string& boot, Found& found)
   claims_.clear();
   for (auto& [id, entry] : claims) {
     claims_.emplace(id, journal_text(entry));
-    if (auto& until = entry.claim.until) {
-      const auto left = until->time_since_epoch() - BootClock::now().time_since_epoch();
-      until = arbiter::Time{std::chrono::steady_clock::now().time_since_epoch() + left};
-    }
+    if (auto& until = entry.claim.until) until = on<BootClock, std::chrono::steady_clock>(*until);
     found.claims.push_back(std::move(entry));
   }
 }
@@ -168,10 +173,7 @@ void Journal::granted(const ClaimRecord& claim, const claiming::Holding& /*holdi
 
 void Journal::record(const ClaimRecord& claim) {
   JournalClaim entry{claim, std::chrono::system_clock::now()};
-  if (claim.until) {
-    const auto left = claim.until->time_since_epoch() - std::chrono::steady_clock::now().time_since_epoch();
-    entry.claim.until = arbiter::Time{BootClock::now().time_since_epoch() + left};
-  }
+  if (claim.until) entry.claim.until = on<std::chrono::steady_clock, BootClock>(*claim.until);
   const std::string line = journal_text(entry);
   remember(claim, line);
   append(line);
