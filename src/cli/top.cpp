@@ -67,7 +67,7 @@ class Screen {
     int y = 0;
     for (const observe::TopLine& line : view.head) show(y++, line);
     for (int i = 0; i < room && first + i < static_cast<int>(view.body.size()); ++i)
-      show(y++, view.body[static_cast<std::size_t>(first + i)]);
+      show(y++, view.body[static_cast<std::size_t>(first) + static_cast<std::size_t>(i)]);
     if (view.body.empty() && room > 0) show(y, {observe::TopLine::Look::plain, "no device is in use"});
     const bool more = first + room < static_cast<int>(view.body.size());
     show(height() - 1,
