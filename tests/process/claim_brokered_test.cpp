@@ -317,22 +317,22 @@ TEST(WaitAtTheBroker, comes_back_to_its_place_at_the_next_broker) {
     stage.test().tell("queued");
     stage.test().hear();
   }};
-  std::jthread successor{[&] {
-    EXPECT_EQ(broker.hear(), "queued");
-    broker.kill();
-    broker.start([&](Stage& stage) {
-      Visitor client = stage.admit(wire::Epoch{2});
-      const auto asked = client.hear<wire::Claim>();
-      stage.test().tell(asked.body.place == wire::Place{33} ? "at its place" : "without its place");
-      claiming::Holding holding = stage.take(pty.path());
-      client.grant(asked.number, holding);
-      stage.test().hear();
-    });
-  }};
-  auto mine = claim(pty.path(), {.wait = Wait::for_ever()});
+  // Not the brokers in a thread: they die with whoever made them (PR_SET_PDEATHSIG).
+  Result<Claim> mine;
+  std::jthread claimant{[&] { mine = claim(pty.path(), {.wait = Wait::for_ever()}); }};
+  EXPECT_EQ(broker.hear(), "queued");
+  broker.kill();
+  broker.start([&](Stage& stage) {
+    Visitor client = stage.admit(wire::Epoch{2});
+    const auto asked = client.hear<wire::Claim>();
+    stage.test().tell(asked.body.place == wire::Place{33} ? "at its place" : "without its place");
+    claiming::Holding holding = stage.take(pty.path());
+    client.grant(asked.number, holding);
+    stage.test().hear();
+  });
+  claimant.join();
   ASSERT_TRUE(mine) << mine.error().message;
   EXPECT_TRUE(mine->is_brokered());
-  successor.join();
   EXPECT_EQ(broker.hear(), "at its place");
   broker.kill_for_good();
 }
