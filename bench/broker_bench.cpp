@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // broker_bench.cpp - what the broker costs, against what the kernel offers for the same: a ping-pong over the same kind
-// of socket, flock(2)'s wake-up, flock(2) among readers. Everything is measured in turns with its peer, and the ratios
-// are of medians.
+// of socket, flock(2)'s wake-up, flock(2) among readers; and against a process that hands on a word as the broker does
+// and knows nothing, which no broker can beat. Everything is measured in turns with its peer, and the ratios are of
+// medians.
 //
-// usage: broker_bench HOLDFASTD [ROUNDS]
+// usage: broker_bench HOLDFASTD [ROUNDS [round-trips|hand-offs|deaths|writers]]
 #include "base/unique_fd.hpp"
 #include "wire/codec.hpp"
 
@@ -261,10 +262,10 @@ class Wire {
     }
   }
   void release(wire::ClaimId claim) {
-    send(wire::Release{claim});
+    send(wire::Release{claim, wire::Copies::closed});
+    held_.clear();
     while (!std::holds_alternative<wire::Done>(hear())) {
     }
-    held_.clear();
   }
   [[nodiscard]] std::size_t sent_bytes() const { return packet_.size(); }
 
@@ -458,6 +459,94 @@ class ByFlock {
   int how_;
 };
 
+// The floor of every broker: as the holder, the waiter and holdfastd, with the same socket, epoll and messages of about
+// the same size, but the one in the middle does nothing with what it hears than send the next one its word. Of two
+// processes, who are never both holders.
+class Relay {
+ public:
+  explicit Relay(std::string path) : path_{std::move(path)} {
+    UniqueFd listener{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path_.copy(address.sun_path, sizeof address.sun_path - 1);
+    must(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+             ::listen(listener.get(), 2) == 0,
+         "bind");
+    process_.emplace([&] { run(listener.get()); });
+  }
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+  ~Relay() { ::unlink(path_.c_str()); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  static constexpr char kTake = 't';
+  static constexpr char kGiveBack = 'r';
+  static constexpr std::size_t kBytes = 128;
+
+ private:
+  static void send(int to) {
+    static constexpr std::array<char, kBytes> kWord{};
+    must(::send(to, kWord.data(), kWord.size(), MSG_NOSIGNAL) > 0, "relay");
+  }
+
+  static void run(int listener) {
+    const UniqueFd poller{::epoll_create1(EPOLL_CLOEXEC)};
+    std::vector<UniqueFd> clients;
+    const int on = 1;
+    for (int i = 0; i < 2; ++i) {
+      const int client = clients.emplace_back(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC)).get();
+      ::setsockopt(client, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+      epoll_event event{EPOLLIN, {.fd = client}};
+      ::epoll_ctl(poller.get(), EPOLL_CTL_ADD, client, &event);
+    }
+    int waiting = -1;
+    bool is_held = false;
+    epoll_event event{};
+    std::vector<char> room(wire::kMostBytes);
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control;
+    while (::epoll_wait(poller.get(), &event, 1, -1) == 1) {
+      iovec bytes{room.data(), room.size()};
+      msghdr header{};
+      header.msg_iov = &bytes;
+      header.msg_iovlen = 1;
+      header.msg_control = control.data();
+      header.msg_controllen = control.size();
+      if (::recvmsg(event.data.fd, &header, MSG_DONTWAIT) <= 0) return;
+      if (room.front() == kTake) {
+        if (std::exchange(is_held, true))
+          waiting = event.data.fd;
+        else
+          send(event.data.fd);
+        continue;
+      }
+      is_held = waiting >= 0;
+      if (is_held) send(std::exchange(waiting, -1));
+      send(event.data.fd);
+    }
+  }
+
+  std::string path_;
+  std::optional<Process> process_;
+};
+
+class ByRelay {
+ public:
+  ByRelay(const std::string& relay, const std::string&) : socket_{connect_to(relay)} {}
+  void take() { ask(Relay::kTake); }
+  void give_back() { ask(Relay::kGiveBack); }
+
+ private:
+  void ask(char word) {
+    room_.front() = word;
+    must(::send(socket_.get(), room_.data(), room_.size(), MSG_NOSIGNAL) > 0 &&
+             ::recv(socket_.get(), room_.data(), room_.size(), 0) > 0,
+         "relay");
+  }
+
+  UniqueFd socket_;
+  std::array<char, Relay::kBytes> room_{};
+};
+
 struct Released {
   std::atomic<std::int64_t> at{0};
 };
@@ -534,17 +623,25 @@ void hand_offs(const std::string& socket, int rounds) {
   Times broker;
   Times proxy;
   Times library;
+  Times relay;
   Times flock;
   for (int part = 0; part < 4; ++part) {
+    const Relay in_between{socket + ".relay"};
     hand_over<ByBroker>(socket, rounds / 4, broker);
     hand_over<ByProxy>(socket, rounds / 4, proxy);
     hand_over<ByLibrary>(socket, rounds / 4, library);
+    hand_over<ByRelay>(in_between.path(), rounds / 4, relay);
     hand_over<ByFlock>(socket, rounds / 4, flock);
   }
   std::printf(
-      "release to next holder: broker %.0f us (nine tenths %.0f), proxy alone %.0f us, by the library %.0f us, flock "
-      "%.0f us (%.0f)\n",
-      broker.median(), broker.part(0.9), proxy.median(), library.median(), flock.median(), flock.part(0.9));
+      "release to next holder: broker %.0f us (nine tenths %.0f), proxy alone %.0f us, by the library %.0f us, a relay "
+      "that does nothing else %.0f us (%.0f), flock %.0f us (%.0f)\n",
+      broker.median(), broker.part(0.9), proxy.median(), library.median(), relay.median(), relay.part(0.9),
+      flock.median(), flock.part(0.9));
+  std::printf("ratio relay/flock hand-off %.2f\n", relay.median() / flock.median());
+  std::printf("ratio broker/relay hand-off proxy %.2f\n", proxy.median() / relay.median());
+  std::printf("ratio broker/relay hand-off %.2f\n", broker.median() / relay.median());
+  std::printf("ratio library/relay hand-off %.2f\n", library.median() / relay.median());
   std::printf("ratio broker/flock hand-off proxy %.2f\n", proxy.median() / flock.median());
   std::printf("ratio broker/flock hand-off %.2f\n", broker.median() / flock.median());
   std::printf("ratio library/flock hand-off %.2f\n", library.median() / flock.median());
@@ -678,15 +775,16 @@ void as_where_run_is_in_memory() {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: broker_bench HOLDFASTD [ROUNDS]\n");
+    std::fprintf(stderr, "usage: broker_bench HOLDFASTD [ROUNDS [round-trips|hand-offs|deaths|writers]]\n");
     return 64;
   }
   as_where_run_is_in_memory();
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 400;
+  const auto wanted = [&](std::string_view part) { return argc < 4 || part == argv[3]; };
   const Broker broker{argv[1]};
-  round_trips(broker.socket(), rounds * 5);
-  hand_offs(broker.socket(), rounds);
-  deaths(broker.socket(), rounds);
-  writers(broker.socket(), rounds / 10);
+  if (wanted("round-trips")) round_trips(broker.socket(), rounds * 5);
+  if (wanted("hand-offs")) hand_offs(broker.socket(), rounds);
+  if (wanted("deaths")) deaths(broker.socket(), rounds);
+  if (wanted("writers")) writers(broker.socket(), rounds / 10);
   return 0;
 }

@@ -179,7 +179,7 @@ static __always_inline int judge_device(const struct hf_guard_device *device, __
 	__u32 *number;
 	__u64 now;
 
-	if (!all || !all->filter[hf_guard_hash(device) & (HF_GUARD_FILTER - 1)])
+	if (!all || !all->filter[hf_guard_hash(device) & (HF_GUARD_FILTER - 1)] || all->active <= 0)
 		return 0;
 	number = bpf_map_lookup_elem(&guarded, device);
 	if (!number || never_guarded(device))
@@ -206,7 +206,9 @@ static __always_inline bool is_pseudo_terminal(__u32 dev)
 	return dev >> 20 >= 136 && dev >> 20 <= 143;
 }
 
-/* /dev/tty, /dev/console and /dev/tty0 stand for another terminal: that one. */
+/* /dev/tty stands for another terminal: that one. So do /dev/console and
+ * /dev/tty0, but what they stand for is never guarded, and always works so.
+ */
 static __always_inline void look_behind(struct file *file, struct hf_guard_device *device)
 {
 	struct tty_file_private *private;
@@ -231,23 +233,21 @@ static __always_inline void look_behind(struct file *file, struct hf_guard_devic
 static __always_inline int judge(struct file *file, __u32 operation)
 {
 	struct hf_guard_device device = {};
-	struct inode *inode;
-	__u16 format;
+	struct inode *inode = file->f_inode;
+	__u16 format = inode->i_mode & 0170000;
 
-	if (!active())
-		return 0;
-	inode = file->f_inode;
-	format = inode->i_mode & 0170000;
-	if (format == 0060000) {
-		device.kind = HF_GUARD_BLOCK;
+	/* Most calls are about other files, and many about /dev/null. */
+	if (format == 0020000) {
 		device.dev = inode->i_rdev;
-	} else if (format == 0020000) {
-		device.dev = inode->i_rdev;
-		if (device.dev == HF_GUARD_DEV(5, 0) || device.dev == HF_GUARD_DEV(5, 1) ||
-		    device.dev == HF_GUARD_DEV(4, 0))
+		if (device.dev >> 20 == 1)
+			return 0;
+		if (device.dev == HF_GUARD_DEV(5, 0))
 			look_behind(file, &device);
 		else if (is_pseudo_terminal(device.dev)) /* each devpts numbers them from 0 */
 			device.devpts = inode->i_sb->s_dev;
+	} else if (format == 0060000) {
+		device.kind = HF_GUARD_BLOCK;
+		device.dev = inode->i_rdev;
 	} else {
 		return 0;
 	}
@@ -378,8 +378,16 @@ int BPF_PROG(hf_fork, struct task_struct *parent, struct task_struct *child)
 	if (!member)
 		return 0;
 	for (i = 0; i < HF_GUARD_TREES; i++) {
+		tree = member->trees[i] ? bpf_map_lookup_elem(&trees, &member->trees[i]) : NULL;
+		if (!tree)
+			continue;
+		/* One tree may not fill the map for all the others. */
+		if (tree->members >= HF_GUARD_TREE_MEMBERS) {
+			__sync_fetch_and_add(&all->lost_members, 1);
+			continue;
+		}
 		inherited.trees[i] = member->trees[i];
-		any = any || inherited.trees[i];
+		any = true;
 	}
 	if (!any)
 		return 0;

@@ -13,10 +13,10 @@
 
 #include <linux/types.h>
 
-#define HF_GUARD_ABI		1
 #define HF_GUARD_SLOTS		1024	/* guarded devices, siblings included */
 #define HF_GUARD_OWNERS		4096
 #define HF_GUARD_PROCESSES	8192	/* owners and members of trees */
+#define HF_GUARD_TREE_MEMBERS	2048	/* alive at once */
 #define HF_GUARD_FILTER		4096
 #define HF_GUARD_TREES		4	/* that one process can be a member of */
 

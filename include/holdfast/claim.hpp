@@ -43,6 +43,7 @@ struct Notice {
     lapsed,          ///< the claim is over: its time was
     revoked,         ///< the claim is over: it was taken back
     device_gone,     ///< the claim is over, or soon is: a device was pulled out
+    denied,          ///< the guard has kept somebody out, as `reason` says in full; told at most once a second
   };
   Kind kind = Kind::revoked;
   std::chrono::nanoseconds grace{};  ///< 0 when the claim is over; counted from the moment of sending
@@ -141,6 +142,7 @@ class HF_API Claim {
   [[nodiscard]] Result<> keep_from_exec();
 
   [[nodiscard]] Mode mode() const noexcept;
+  /// As it was when the claim was granted, or changed its mode.
   [[nodiscard]] Enforcement enforcement() const noexcept;
   /// The canonical paths of all nodes covered, siblings included, in the order of their numbers.
   [[nodiscard]] std::vector<std::string> nodes() const;

@@ -13,7 +13,7 @@
  *   ETIME      the claim's time is over (broker)
  *   EMFILE, ENFILE, ENOMEM, ENOSPC and others: as the failing system call said.
  *
- * Thread rules: hf_claim_*() on different claims are independent, on one claim they are serialised inside, but for
+ * Thread rules: hf_watch_*() on one watch are for one thread at a time. hf_claim_*() on different claims are independent, on one claim they are serialised inside, but for
  * hf_release(), after which the pointer is dead.
  */
 #ifndef HOLDFAST_HOLDFAST_H
@@ -39,6 +39,8 @@ enum {
 	HF_INTERRUPTED = 1u << 3, /* a signal handler that runs during the wait ends it: EINTR */
 	HF_TREE        = 1u << 4, /* forked children inherit; the claim ends with the last of them */
 	HF_NO_BROKER   = 1u << 5, /* do not ask the broker */
+	HF_GUARDED     = 1u << 6, /* refused unless the kernel keeps everybody else out (the guard) */
+	HF_UNGUARDED   = 1u << 7, /* without the guard, where it is installed; not with HF_GUARDED */
 };
 
 /* Who comes first among waiters at the broker. */
@@ -109,9 +111,10 @@ enum {
 	HF_LAPSED         = 3, /* it is over: hf_claim_check() answers ETIME from now on */
 	HF_REVOKED        = 4, /* it is over: ECANCELED */
 	HF_DEVICE_GONE    = 5, /* a device was pulled out */
+	HF_DENIED         = 6, /* the guard has kept somebody out; the claim goes on */
 };
 struct hf_notice {
-	int kind; /* HF_ASKED_TO_LEAVE to HF_DEVICE_GONE */
+	int kind; /* HF_ASKED_TO_LEAVE to HF_DENIED */
 	int64_t grace_ms;
 	char by[128];
 	char reason[256];
@@ -134,6 +137,65 @@ HF_API int hf_claim_leave_to_exec(hf_claim *claim);
 
 /* Gives the devices back and frees `claim`. In a forked child it only frees. NULL is allowed. */
 HF_API void hf_release(hf_claim *claim);
+
+/*
+ * What happens to devices, as the broker tells it, from the moment of opening on. One thread at a time. In a forked child
+ * every call but hf_watch_close() is EPERM.
+ */
+typedef struct hf_watch hf_watch;
+
+enum {
+	HF_EVENT_CLAIMED    = 1u << 0,  /* somebody holds the device now */
+	HF_EVENT_WAITING    = 1u << 1,  /* somebody asked for it and waits */
+	HF_EVENT_RELEASED   = 1u << 2,  /* given back by its holder */
+	HF_EVENT_LAPSED     = 1u << 3,  /* the holder died, or its time was over */
+	HF_EVENT_REVOKED    = 1u << 4,  /* an administrator took it back */
+	HF_EVENT_DENIED     = 1u << 5,  /* somebody who may not was kept out */
+	HF_EVENT_ADDED      = 1u << 6,  /* the device came */
+	HF_EVENT_REMOVED    = 1u << 7,  /* the device went */
+	HF_EVENT_REFUSED    = 1u << 8,  /* somebody asked for it, without success */
+	HF_EVENT_UPGRADED   = 1u << 9,  /* shared became exclusive */
+	HF_EVENT_DOWNGRADED = 1u << 10, /* exclusive became shared */
+	HF_EVENT_MISSED     = 1u << 11, /* some were lost, as `detail` says; told whatever was asked for */
+};
+
+/* What an event does not have is empty or 0. The strings are never NULL; they are cut to fit. */
+struct hf_event {
+	uint32_t kind;      /* one of HF_EVENT_*; kinds of later versions are other bits */
+	uint32_t shared;    /* 1: of a shared claim */
+	int64_t at_ms;      /* milliseconds since 1970, CLOCK_REALTIME */
+	int64_t waited_ms;  /* before it held */
+	int64_t held_ms;    /* when it ended */
+	pid_t pid;          /* who claimed, waits, gave back, was kept out */
+	char command[64];
+	char user[64];
+	char device[256];   /* "/dev/ttyUSB0", the kernel's name */
+	char number[64];    /* "c188:0", "b8:0" */
+	char purpose[128];
+	char detail[256];   /* for people */
+};
+
+/*
+ * Subscribes to events of `count` devices, named as for hf_claim_devices(); of all devices when `count` is 0. `kinds` is a
+ * set of HF_EVENT_*, 0 for all. On failure *watch is NULL: ECONNREFUSED, ENOENT and the like when no broker answers.
+ */
+HF_API int hf_watch_devices(hf_watch **watch, const char *const *devices, size_t count, uint32_t kinds,
+			    struct hf_error *error);
+
+/*
+ * Readable when hf_watch_event() may have something; with F_SETOWN and O_ASYNC (fcntl(2)) SIGIO tells of it. Borrowed; do
+ * not read from it. After HF_EVENT_MISSED tell epoll(7) of it again: its number stays, its description does not.
+ */
+HF_API int hf_watch_fd(const hf_watch *watch);
+
+/*
+ * The next event: 1 and *event, 0 when there is none within `wait_ms` (HF_WAIT_NONE, HF_WAIT_FOREVER), -1 with errno: EINTR
+ * when a signal handler ran.
+ */
+HF_API int hf_watch_event(hf_watch *watch, struct hf_event *event, int64_t wait_ms);
+
+/* Unsubscribes and frees. NULL is allowed. */
+HF_API void hf_watch_close(hf_watch *watch);
 
 #ifdef __cplusplus
 }

@@ -36,6 +36,14 @@ enum class Enforcement : std::uint8_t {
   guarded,   ///< the kernel, for everybody
 };
 
+/// Whether the kernel shall keep out everybody else, root and programs that ask nobody included: the guard
+/// (`holdfast guard`), which the broker tells.
+enum class Guarding : std::uint8_t {
+  automatic,  ///< where the guard is installed and may guard the device; else as without it
+  required,   ///< refused where it cannot be had
+  off,
+};
+
 /// Markings that other programs honour, in the order in which a claim takes them.
 enum class Convention : std::uint8_t {
   proxy,       ///< ours: a record lock on a lock file per device number
@@ -146,6 +154,7 @@ struct Options {
   Priority priority = Priority::normal;
   /// The claim's time: it lapses so long after it was granted, or was renewed. Needs the broker.
   std::optional<std::chrono::nanoseconds> lease{};
+  Guarding guarding = Guarding::automatic;
   /// Called by the waiting thread, inside claim(), when the place in the queue becomes known and whenever it changes.
   /// Must not throw; a claim may not be taken from inside it. Where on_signal is give_up, signals are blocked
   /// meanwhile.

@@ -63,6 +63,11 @@ class EventKinds {
     set.bits_ = (1U << kEventKindCount) - 1U;
     return set;
   }
+  [[nodiscard]] constexpr EventKinds with(EventKind member) const {
+    EventKinds set = *this;
+    set.bits_ |= bit(member);
+    return set;
+  }
   [[nodiscard]] constexpr bool contains(EventKind member) const { return (bits_ & bit(member)) != 0; }
   [[nodiscard]] constexpr bool empty() const { return bits_ == 0; }
   constexpr bool operator==(const EventKinds&) const = default;

@@ -15,7 +15,7 @@ constexpr std::size_t at(Priority priority) { return static_cast<std::size_t>(pr
 
 }  // namespace
 
-Arbiter::Arbiter(Rules rules, std::span<const Held> tokens) : rules_{rules} {
+Arbiter::Arbiter(Rules rules, std::span<const Held> tokens) : rules_{rules}, next_place_{rules.first_place} {
   for (const Held& each : tokens) {
     Token& token = devices_[device_at(each.device)].token;
     token = std::max(token, each.token);

@@ -227,7 +227,7 @@ class Arbiter {
 
   Rules rules_;
   Time now_ = Time::min();
-  std::uint64_t next_place_ = 1;
+  std::uint64_t next_place_;
   std::uint64_t next_rank_ = 0;
   std::size_t waiting_ = 0;
   std::size_t claims_ = 0;

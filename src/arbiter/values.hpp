@@ -64,6 +64,8 @@ struct Rules {
   Policy policy = Policy::phase_fair;
   /// How many earlier waiters, on all devices together, a request may overtake for each class that it is above them.
   std::uint32_t overtake = 64;
+  /// After a restart above all places from before it, so that who asks anew does not come before who comes back.
+  std::uint64_t first_place = 1;
 };
 
 struct Request {

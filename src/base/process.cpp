@@ -134,8 +134,12 @@ std::string executable_name(pid_t pid) {
     if (const auto slash = path.rfind('/'); slash != std::string_view::npos) path.remove_prefix(slash + 1);
     return std::string{path};
   }
-  const auto facts = facts_of(pid);
-  return facts ? facts->command : std::string{};
+  // Of another's process, as the broker sees it. Its whole stat would be among the dearest of /proc to make.
+  char command[64];
+  const UniqueFd fd{::open(fmt::format("/proc/{}/comm", pid).c_str(), O_RDONLY | O_CLOEXEC)};
+  const ssize_t got = fd ? ::read(fd.get(), command, sizeof command) : -1;
+  const std::string_view name{command, static_cast<std::size_t>(std::max<ssize_t>(got, 0))};
+  return std::string{name.substr(0, name.rfind('\n'))};
 }
 
 std::string user_name(uid_t uid) {

@@ -3,6 +3,8 @@
 #include "broker/connection.hpp"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -87,6 +89,8 @@ Connection::Heard Connection::receive(std::span<std::byte> buffer, Packet& packe
   // Closing with something unread is what makes it a reset (net/unix/af_unix.c, unix_release_sock()).
   if (got < 0 && errno == ECONNRESET) return Heard::end_unread;
   if (got < 0) return errno == EAGAIN || errno == EINTR ? Heard::nothing : Heard::end;
+  // An empty packet has its sender's credentials, the end has nothing.
+  is_drained_ = got == 0 && header.msg_controllen == 0;
   read_control(header, packet);
   packet.bytes = buffer.first(static_cast<std::size_t>(got));
   return got == 0 || (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? Heard::end : Heard::packet;
@@ -110,6 +114,24 @@ Connection::Sent Connection::keep(std::span<const std::byte> bytes, std::span<co
   queued_bytes_ += bytes.size() + kOverhead;
   waiting_.push_back(std::move(waiting));
   return Sent::queued;
+}
+
+bool Connection::is_read() const {
+  int unread = 0;  // the packets' memory (net/unix/af_unix.c, unix_outq_len())
+  return waiting_.empty() && (::ioctl(socket_.get(), SIOCOUTQ, &unread) != 0 || unread == 0);
+}
+
+void Connection::hang_up() const { ::shutdown(socket_.get(), SHUT_RDWR); }
+
+std::vector<base::UniqueFd> Connection::end() {
+  hang_up();  // the other side does not wait for the close
+  std::vector<base::UniqueFd> left;
+  left.push_back(std::move(socket_));
+  for (Waiting& waiting : waiting_)
+    for (base::UniqueFd& fd : waiting.descriptors) left.push_back(std::move(fd));
+  waiting_.clear();
+  queued_bytes_ = 0;
+  return left;
 }
 
 Connection::Sent Connection::flush() {

@@ -51,6 +51,14 @@ class Connection {
 
   [[nodiscard]] int fd() const { return socket_.get(); }
   [[nodiscard]] std::size_t queued_bytes() const { return queued_bytes_; }
+  /// Whether everything that was ever sent to us was received.
+  [[nodiscard]] bool is_drained() const { return is_drained_; }
+  /// Whether everything that was ever sent by us was received, or its receiver is gone.
+  [[nodiscard]] bool is_read() const;
+  /// Ends it for the other side, who may read what it was sent.
+  void hang_up() const;
+  /// The same, and gives what is still to be closed.
+  [[nodiscard]] std::vector<base::UniqueFd> end();
 
  private:
   struct Waiting {
@@ -62,6 +70,7 @@ class Connection {
   base::UniqueFd socket_;
   std::deque<Waiting> waiting_;
   std::size_t queued_bytes_ = 0;
+  bool is_drained_ = false;
 };
 
 }  // namespace holdfast::broker

@@ -4,6 +4,7 @@
 
 #include "base/error.hpp"
 #include "broker/chronicle.hpp"
+#include "broker/closer.hpp"
 #include "broker/connection.hpp"
 #include "broker/desk.hpp"
 #include "broker/hands.hpp"
@@ -20,12 +21,15 @@
 #include "broker/survivors.hpp"
 #include "claim/parcel.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
@@ -43,7 +47,13 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr arbiter::Duration kLookAtAdopted = 1s;
+// So many waiters a broker can have had, for the next one to begin after them.
+constexpr std::uint64_t kPlacesOfOne = std::uint64_t{1} << 20U;
+// So long what was given up before SIGTERM may take to be given back.
+constexpr arbiter::Duration kStopAtMost = 3s;
 constexpr arbiter::Duration kAcceptAgain = 100ms;  // when we are out of descriptors
+constexpr arbiter::Duration kLookAtUnread = 100ms;
+constexpr arbiter::Duration kListenAgain = 10ms;  // to whose descriptors are to be closed first
 // Deaths before messages, so that a pid that is used again meets no connection of the one before.
 constexpr std::int64_t kFirst = SD_EVENT_PRIORITY_IMPORTANT;
 
@@ -87,6 +97,7 @@ class Ready {
     sd_event_source_set_priority(source, priority);
     return {};
   }
+  void stop() { source_.reset(); }
   void listen_for(std::uint32_t events) const { sd_event_source_set_io_events(source_.get(), events); }
 
  private:
@@ -107,6 +118,13 @@ class Remembrance final : public Memory {
     store_.drop(claim);
     journal_.ended(claim);
     complain();
+  }
+  void is_ours_alone(wire::ClaimId claim) override { store_.hurry(claim, DescriptorStore::Clock::now()); }
+  void passed_on(wire::ClaimId from, const ClaimRecord& to, const claiming::Holding& holding) override {
+    journal_.passed_on(from, to, holding);
+    complain();
+    store_.drop(from);
+    store_.keep(to.id, holding, DescriptorStore::Clock::now());
   }
 
  private:
@@ -164,15 +182,6 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void retire(sd_event* loop) {
-  sigset_t ends;
-  ::sigemptyset(&ends);
-  ::sigaddset(&ends, SIGTERM);
-  ::sigaddset(&ends, SIGINT);
-  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
-  for (const int signal : {SIGTERM, SIGINT}) sd_event_add_signal(loop, nullptr, signal, nullptr, nullptr);
-}
-
 }  // namespace
 
 /// Everything, in the order of its making: what is used outlives what uses it.
@@ -189,6 +198,7 @@ struct Daemon::Inside final : Post, Deaths {
     pid_t pid = 0;
     uid_t uid = 0;
     std::size_t counted_bytes = 0;
+    std::size_t passed = 0;  // descriptors that it may not have read
     bool greeted = false;
     bool ending = false;
     Farewell farewell = Farewell::read;
@@ -210,10 +220,13 @@ struct Daemon::Inside final : Post, Deaths {
         hooks{HookRunner::Settings{.directory = wanted.hooks}},
         strangers{wanted.places},
         hands{permission, clock, wanted.places},
+        guard{wanted.guard, log, clock, wanted.places},
         connections{wanted.limits.connections},
         bytes{wanted.limits.queued_bytes},
+        passed{wanted.limits.descriptors},
         rate{wanted.limits.messages},
-        desk{World{clock, *this, devices, gate, memory, events, hooks, strangers, *this, hands}, rulebook(tokens)} {}
+        desk{World{clock, *this, devices, gate, memory, events, hooks, strangers, *this, hands, guard},
+             rulebook(tokens)} {}
 
   [[nodiscard]] Rulebook rulebook(std::span<const JournalToken> tokens) const {
     Rulebook rules;
@@ -224,14 +237,23 @@ struct Daemon::Inside final : Post, Deaths {
     rules.first_claim = wire::ClaimId{journal.next_claim()};
     for (const JournalToken& token : tokens) rules.tokens.push_back({key_of(token.device), token.token});
     rules.token_base = journal.token_base();
+    rules.places = PlaceSeal{journal.place_key()};
+    rules.arbiter.first_place = journal.restarts() * kPlacesOfOne;
     return rules;
   }
 
+  ~Inside() override {
+    for (auto& [id, client] : clients) close_all_of(*client);
+    for (const auto& client : unread) close_all_of(*client);
+  }
   Result<> start(const Journal::Found& found);
+  [[nodiscard]] Result<> listen_for_the_end();
+  void stop();
   void adopt(const std::vector<JournalClaim>& claims);
   void look_at_adopted(std::optional<pid_t> of_owner);
   [[nodiscard]] std::optional<claiming::Holding> holding_of(const ClaimRecord& claim,
                                                             std::vector<DescriptorStore::Kept>& kept);
+  [[nodiscard]] std::optional<claiming::Holding> taken_again(const JournalClaim& entry, const Process& owner);
   Result<> listen_to(Ready& ready, int fd, std::function<void()> action);
 
   // Post.
@@ -248,18 +270,28 @@ struct Daemon::Inside final : Post, Deaths {
   void happened(Client& client, std::uint32_t what);
   void hear(Client& client);
   void understand(Client& client, Packet& from);
+  void forget_heard(const Client& client);
+  void pause(Client& client, arbiter::Time until);
+  void close_all_of(Client& client);
+  [[nodiscard]] std::vector<base::ProcessFd> marks_in(const Client& client, const wire::Resume& resume, Packet& from);
   void greet(Client& client, std::uint32_t number, const wire::Hello& hello);
   [[nodiscard]] std::optional<Process> owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
                                                 Packet& from, bool& refused);
   void refuse(const Client& client, std::uint32_t number, errc code, std::string message);
   void drain(Client& client);
   bool account(Client& client, Connection::Sent sent);
+  [[nodiscard]] bool may_pass(Client& client, std::size_t descriptors);
+  void note_what_is_read(Client& client);
+  void look_at_unread();
   void listen(Client& client) const;
   void end(Client& client);
   void settle();
   void unplugged();
   void look_at_strangers();
   void look_at_hooks();
+  void look_at_denials() {
+    guard.drain([this](const Denial& denial) { desk.denied(denial); });
+  }
   void tick();
 
   Settings settings;
@@ -268,6 +300,7 @@ struct Daemon::Inside final : Post, Deaths {
   Permission permission;
   Journal journal;
   DescriptorStore store;
+  Closer closer;
   Remembrance memory;
   Chronicle chronicle;
   Told events;
@@ -276,8 +309,10 @@ struct Daemon::Inside final : Post, Deaths {
   HookRunner hooks;
   StrangerWatch strangers;
   MarkHands hands;
+  KernelGuard guard;
   Count connections;
   Count bytes;
+  Count passed;
   Rate rate;
   std::vector<std::byte> packet;  // being sent
   std::vector<std::byte> buffer = std::vector<std::byte>(wire::kMostBytes);
@@ -291,11 +326,14 @@ struct Daemon::Inside final : Post, Deaths {
   };
   std::unordered_map<arbiter::OwnerId, std::unique_ptr<Death>> deaths;
   std::unordered_map<ConnectionId, std::unique_ptr<Client>> clients;
+  std::vector<std::unique_ptr<Client>> unread;  // whose connection is over, but not for the descriptors in it
+  std::optional<arbiter::Time> look_at_unread_at;
   std::vector<ConnectionId> ending;
   std::vector<ConnectionId> paused;
   std::optional<arbiter::Time> listen_again;  // to those who are paused, and to those who want to connect
   std::vector<JournalClaim> to_be_resumed;    // claims of before whose marks the clients have
   std::optional<arbiter::Time> look_at_adopted_at;
+  std::optional<arbiter::Time> stop_by;
   bool accepting = true;
   base::UniqueFd listener;
   std::optional<Hotplug> hotplug;
@@ -305,6 +343,7 @@ struct Daemon::Inside final : Post, Deaths {
   Ready hotplug_ready;
   Ready strangers_ready;
   Ready hooks_ready;
+  Ready guard_ready;
   Source timer;
   std::optional<arbiter::Time> timer_at;
 
@@ -327,7 +366,7 @@ Result<> Daemon::Inside::start(const Journal::Found& found) {
   if (const int answer = sd_event_new(&made); answer < 0)
     return std::unexpected(base::fault(-answer, "sd_event_new", {}));
   loop.reset(made);
-  retire(made);
+  if (auto heard_of = listen_for_the_end(); !heard_of) return heard_of;
   if (found.refused_lines > 0)
     log.say(Level::warning, fmt::format("{} lines of the journal are not understood", found.refused_lines));
   adopt(found.claims);  // while nobody is heard, and there are no threads yet
@@ -345,6 +384,8 @@ Result<> Daemon::Inside::start(const Journal::Found& found) {
     if (auto heard_of = listen_to(strangers_ready, strangers.fd(), [this] { look_at_strangers(); }); !heard_of)
       return heard_of;
   if (auto heard_of = listen_to(hooks_ready, hooks.fd(), [this] { look_at_hooks(); }); !heard_of) return heard_of;
+  if (guard.fd() >= 0)
+    if (auto heard_of = listen_to(guard_ready, guard.fd(), [this] { look_at_denials(); }); !heard_of) return heard_of;
   if (hotplug)
     if (auto heard_of = listen_to(hotplug_ready, hotplug->fd(), [this] { unplugged(); }); !heard_of) return heard_of;
   sd_event_source* source = nullptr;
@@ -364,15 +405,60 @@ Result<> Daemon::Inside::start(const Journal::Found& found) {
   return {};
 }
 
+Result<> Daemon::Inside::listen_for_the_end() {
+  sigset_t ends;
+  ::sigemptyset(&ends);
+  ::sigaddset(&ends, SIGTERM);
+  ::sigaddset(&ends, SIGINT);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+  const auto asked = [](sd_event_source*, const signalfd_siginfo*, void* self) {
+    static_cast<Inside*>(self)->stop();
+    return 0;
+  };
+  for (const int signal : {SIGTERM, SIGINT})
+    if (const int answer = sd_event_add_signal(loop.get(), nullptr, signal, asked, this); answer < 0)
+      return std::unexpected(base::fault(-answer, "sd_event_add_signal", {}));
+  return {};
+}
+
+// Claims stay with their clients; but what a client has given up already, by hanging up, nobody else would give back.
+void Daemon::Inside::stop() {
+  if (stop_by) return;
+  stop_by = clock.now() + kStopAtMost;
+  listener_ready.listen_for(0);
+  std::vector<ConnectionId> all;
+  for (const auto& [id, client] : clients) all.push_back(id);
+  for (const ConnectionId id : all) {
+    const auto found = clients.find(id);
+    if (found == clients.end()) continue;
+    Client& client = *found->second;
+    pollfd hung_up{client.connection.fd(), 0, 0};
+    constexpr int kMostUnheard = 1024;  // more than a socket's queue has
+    if (::poll(&hung_up, 1, 0) > 0)
+      for (int i = 0; i < kMostUnheard && !client.ending; ++i) hear(client);
+  }
+  store.advance(DescriptorStore::Clock::now() + 1s);  // what was to be kept in a second at most
+  settle();
+}
+
 // Claims of before: those whose owners live go on, with what the store kept of them, or with what their clients bring.
 void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
+  std::vector<guard::Enforced> enforced;
+  for (const JournalClaim& entry : claims)
+    if (entry.claim.enforced) enforced.push_back(*entry.claim.enforced);
+  guard.take_over(enforced);
   std::vector<DescriptorStore::Kept> kept = store.take_over();
   std::size_t adopted = 0;
   for (const JournalClaim& entry : claims) {
     const ClaimRecord& claim = entry.claim;
     auto complete = holding_of(claim, kept);
     auto owner = living_owner(claim);
+    if (owner && !complete && (complete = taken_again(entry, *owner))) {
+      memory.granted(claim, *complete);
+      memory.is_ours_alone(claim.id);
+    }
     if (!owner) {
+      if (claim.enforced) guard.release(*claim.enforced);
       if (complete) complete->give_back();
       clean_up(entry, settings.places);
       memory.ended(claim.id);
@@ -384,6 +470,7 @@ void Daemon::Inside::adopt(const std::vector<JournalClaim>& claims) {
     // What the desk does not adopt is given back when the call ends.
     if (left == Left::taken_anew) holding.let_go();
     if (left != Left::held) {
+      if (claim.enforced) guard.release(*claim.enforced);
       holding.give_back();
     } else if (desk.adopt(claim, std::move(*owner), std::move(holding), marks)) {
       ++adopted;
@@ -410,6 +497,34 @@ void Daemon::Inside::look_at_adopted(std::optional<pid_t> of_owner) {
     return true;
   });
   for (const auto& [claim, files] : over) desk.is_over(claim, files);
+}
+
+// Of a claim for another process, whose asker is gone, nobody but the broker before us had the descriptors; without a
+// store the locks died with it. They are its owner's even so, unless somebody was quicker.
+std::optional<claiming::Holding> Daemon::Inside::taken_again(const JournalClaim& entry, const Process& owner) {
+  const ClaimRecord& claim = entry.claim;
+  if (claim.given != wire::OwnerGiven::by_pidfd || base::is_alive(claim.asked.by) ||
+      what_is_left(entry, settings.places) != Left::given_back)
+    return std::nullopt;
+  Taking taking;
+  for (const ClaimRecord::Device& one : claim.devices) {
+    if (!one.named) continue;
+    auto device = device::identify(one.path, settings.places);
+    if (!device || device->node.id != one.id) return std::nullopt;
+    taking.devices.push_back(std::make_shared<const device::Device>(std::move(*device)));
+  }
+  taking.options.mode = claim.mode;
+  taking.options.cover = cover_of(taking.devices, claim);
+  taking.options.purpose = claim.purpose;
+  taking.options.conventions = claim.asked.conventions;
+  taking.options.opening = claim.asked.opening;
+  taking.owner = claim.owner;
+  taking.speaker = std::make_shared<const Peer>(owner.peer);
+  auto taken = hands.take_now(taking);
+  if (taken) return std::move(*taken);
+  log.say(Level::warning,
+          fmt::format("the claim of process {} is lost: {}", claim.owner.pid, taken.error().obstacle.error.message));
+  return std::nullopt;
 }
 
 std::optional<claiming::Holding> Daemon::Inside::holding_of(const ClaimRecord& claim,
@@ -445,23 +560,36 @@ void Daemon::Inside::settle() {
     ending.pop_back();
     const auto found = clients.find(id);
     if (found == clients.end()) continue;
-    const std::unique_ptr<Client> gone = std::move(found->second);
+    std::unique_ptr<Client> gone = std::move(found->second);
     clients.erase(found);
     chronicle.forget(*gone);
     connections.remove(gone->uid);
     bytes.remove(gone->uid, gone->counted_bytes);
     desk.closed(id, gone->farewell);
+    note_what_is_read(*gone);
+    if (gone->passed == 0) {
+      close_all_of(*gone);
+      continue;
+    }
+    gone->ready.stop();
+    gone->connection.hang_up();
+    unread.push_back(std::move(gone));
+    if (!look_at_unread_at) look_at_unread_at = clock.now() + kLookAtUnread;
   }
   if (permission.is_stuck()) {
     log.say(Level::error, "a thread could not give back a client's rights: the broker ends, claims stay");
     sd_event_exit(loop.get(), -EPERM);
   }
+  if (stop_by && (!desk.gives_back() || *stop_by <= clock.now())) sd_event_exit(loop.get(), 0);
   std::optional<arbiter::Time> next = desk.next_deadline();
   const auto sooner = [&](std::optional<arbiter::Time> other) {
     if (other && (!next || *other < *next)) next = other;
   };
   sooner(listen_again);
+  sooner(stop_by);
   sooner(look_at_adopted_at);
+  sooner(look_at_unread_at);
+  sooner(guard.next_due());
   for (const auto& instant : {strangers.next_look(), hooks.next_deadline(), store.next_due()})
     if (instant) sooner(arbiter::Time{instant->time_since_epoch()});
   if (next == timer_at) return;
@@ -491,9 +619,11 @@ void Daemon::Inside::tick() {
     look_at_adopted_at.reset();
     if (!to_be_resumed.empty()) look_at_adopted_at = clock.now() + kLookAtAdopted;
   }
+  if (look_at_unread_at && *look_at_unread_at <= clock.now()) look_at_unread();
   look_at_strangers();
   look_at_hooks();
   store.advance(DescriptorStore::Clock::now());
+  guard.advance();
   desk.advance();
   settle();
 }
@@ -512,8 +642,7 @@ void Daemon::Inside::unplugged() {
   for (const wire::Event& event : hotplug->take()) {
     chronicle.happened(event);
     if (event.kind != wire::EventKind::removed) continue;
-    desk.device_gone({event.device.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
-                      event.device.major, event.device.minor, event.device.devpts});
+    desk.device_gone(id_of(event.device));
   }
 }
 
@@ -554,13 +683,19 @@ void Daemon::Inside::accept() {
 
 void Daemon::Inside::admit(base::UniqueFd socket) {
   const int on = 1;
-  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return;
+  constexpr uid_t kUnknown = static_cast<uid_t>(-1);
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+    return closer.close(kUnknown, std::move(socket));
   auto process = peer_of_socket(socket.get());
-  if (!process) return log.say(Level::debug, fmt::format("a client is not let in: {}", process.error().message));
+  if (!process) {
+    log.say(Level::debug, fmt::format("a client is not let in: {}", process.error().message));
+    return closer.close(kUnknown, std::move(socket));
+  }
   const uid_t uid = process->peer.rights.uid;
-  if (!connections.add(uid))
-    return log.say(Level::info,
-                   fmt::format("user {} has {} connections, which is the limit", uid, connections.of(uid)));
+  if (!connections.add(uid)) {
+    log.say(Level::info, fmt::format("user {} has {} connections, which is the limit", uid, connections.of(uid)));
+    return closer.close(uid, std::move(socket));
+  }
   const ConnectionId id{next_connection++};
   auto made = std::make_unique<Client>(*this, id, std::move(socket));
   Client& client = *made;
@@ -587,6 +722,7 @@ void Daemon::Inside::happened(Client& client, std::uint32_t what) {
 }
 
 void Daemon::Inside::hear(Client& client) {
+  if (closer.is_behind(client.uid)) return pause(client, clock.now() + kListenAgain);
   switch (client.connection.receive(buffer, heard)) {
     case Connection::Heard::nothing:
       return;
@@ -594,18 +730,32 @@ void Daemon::Inside::hear(Client& client) {
       client.farewell = Farewell::unread;
       return end(client);
     case Connection::Heard::end:
+      forget_heard(client);
       return end(client);
     case Connection::Heard::packet:
       break;
   }
   understand(client, heard);
+  forget_heard(client);
+  if (const auto again = rate.count(client.uid, clock.now()); again && !client.ending) pause(client, *again);
+}
+
+void Daemon::Inside::forget_heard(const Client& client) {
+  for (base::UniqueFd& fd : heard.descriptors) closer.close(client.uid, std::move(fd));
   heard.descriptors.clear();
-  if (const auto again = rate.count(client.uid, clock.now()); again && !client.ending) {
-    client.paused = true;
-    paused.push_back(client.id);
-    listen(client);
-    listen_again = listen_again ? std::min(*listen_again, *again) : *again;
-  }
+}
+
+void Daemon::Inside::pause(Client& client, arbiter::Time until) {
+  if (!std::exchange(client.paused, true)) paused.push_back(client.id);
+  listen(client);
+  listen_again = listen_again ? std::min(*listen_again, until) : until;
+}
+
+// What was read to its end has nothing in it whose close could take long.
+void Daemon::Inside::close_all_of(Client& client) {
+  client.ready.stop();
+  if (client.connection.is_drained() && client.connection.queued_bytes() == 0) return;
+  for (base::UniqueFd& fd : client.connection.end()) closer.close(client.uid, std::move(fd));
 }
 
 void Daemon::Inside::understand(Client& client, Packet& from) {
@@ -614,7 +764,8 @@ void Daemon::Inside::understand(Client& client, Packet& from) {
     log.say(Level::info, fmt::format("process {} sent {}", client.pid, wire::to_string(message.error())));
     return end(client);
   }
-  // What was sent between accept4(2) and SO_PASSCRED carries no credentials: a greeting, which does nothing.
+  // Where the listening socket is a unit's without PassCredentials=, what was sent before SO_PASSCRED carries none: a
+  // greeting, which does nothing.
   const bool greets = from.sender == 0 && std::holds_alternative<wire::Hello>(message->body);
   if (from.sender != client.pid && !greets)
     return refuse(client, message->number, errc::not_held,
@@ -630,11 +781,25 @@ void Daemon::Inside::understand(Client& client, Packet& from) {
     return chronicle.ask(client, message->number, *question);
   bool refused = false;
   Enclosed enclosed{owner_in(client, *message, from, refused), {}};
-  if (std::holds_alternative<wire::Resume>(message->body))
-    for (base::UniqueFd& fd : from.descriptors) enclosed.descriptors.push_back(base::ProcessFd::adopt(std::move(fd)));
+  if (const auto* const resume = std::get_if<wire::Resume>(&message->body))
+    enclosed.descriptors = marks_in(client, *resume, from);
   if (!to_be_resumed.empty() && std::holds_alternative<wire::Claim>(message->body))
     look_at_adopted(enclosed.owner ? enclosed.owner->peer.process.pid : client.pid);
   if (!refused) desk.heard(client.id, *message, std::move(enclosed));
+}
+
+// What can carry marks, of a claim that waits for them; all else stays in the packet.
+std::vector<base::ProcessFd> Daemon::Inside::marks_in(const Client& client, const wire::Resume& resume, Packet& from) {
+  std::vector<base::ProcessFd> marks;
+  const bool are_carriers = std::ranges::all_of(from.descriptors, [](const base::UniqueFd& fd) {
+    // Nobody is asked but the kernel: a file system in user space would answer in its own time.
+    struct statx kind{};
+    return ::statx(fd.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &kind) == 0 &&
+           (S_ISCHR(kind.stx_mode) || S_ISBLK(kind.stx_mode) || S_ISREG(kind.stx_mode));
+  });
+  if (!are_carriers || !desk.awaits_resume(client.id, resume.claim)) return marks;
+  for (base::UniqueFd& fd : from.descriptors) marks.push_back(base::ProcessFd::adopt(std::move(fd)));
+  return marks;
 }
 
 std::optional<Process> Daemon::Inside::owner_in(Client& client, const wire::Numbered<wire::FromClient>& message,
@@ -644,7 +809,7 @@ std::optional<Process> Daemon::Inside::owner_in(Client& client, const wire::Numb
   const bool given = (claim != nullptr && claim->owner == wire::OwnerGiven::by_pidfd) ||
                      (find != nullptr && find->owner == wire::OwnerGiven::by_pidfd);
   if (!given || from.descriptors.empty()) return std::nullopt;
-  auto owner = process_of_pidfd(std::move(from.descriptors.front()));
+  auto owner = process_of_pidfd(from.descriptors.front());
   if (owner) return std::move(*owner);
   refuse(client, message.number, static_cast<errc>(owner.error().code.value()), owner.error().message);
   refused = true;
@@ -675,7 +840,35 @@ bool Daemon::Inside::send(ConnectionId to, std::uint32_t number, const wire::Fro
     log.say(Level::error, fmt::format("cannot say it: {}", wire::to_string(encoded.error())));
     return false;
   }
+  if (!descriptors.empty() && !may_pass(*found->second, descriptors.size())) return false;
   return account(*found->second, found->second->connection.send(packet, descriptors));
+}
+
+// What is sent and not read is under way in our name, and nobody gets more when it is too much.
+bool Daemon::Inside::may_pass(Client& client, std::size_t descriptors) {
+  note_what_is_read(client);
+  if (!passed.add(client.uid, descriptors)) {
+    if (!look_at_unread_at) look_at_unread_at = clock.now() + kLookAtUnread;
+    return false;
+  }
+  client.passed += descriptors;
+  return true;
+}
+
+void Daemon::Inside::note_what_is_read(Client& client) {
+  if (client.passed == 0 || !client.connection.is_read()) return;
+  passed.remove(client.uid, std::exchange(client.passed, 0));
+}
+
+void Daemon::Inside::look_at_unread() {
+  look_at_unread_at.reset();
+  for (auto& [id, client] : clients) note_what_is_read(*client);
+  std::erase_if(unread, [&](const std::unique_ptr<Client>& client) {
+    note_what_is_read(*client);
+    if (client->passed == 0) close_all_of(*client);
+    return client->passed == 0;
+  });
+  if (!unread.empty()) look_at_unread_at = clock.now() + kLookAtUnread;
 }
 
 /// Events and history come encoded.
@@ -749,14 +942,16 @@ Result<Daemon> Daemon::start(const Settings& settings) {
   if (!journal) return std::unexpected(std::move(journal.error()));
   auto listener = listen_at(settings.socket, settings.group);
   if (!listener) return std::unexpected(std::move(listener.error()));
+  const Result<> guarded = settings.guard == GuardUse::on ? KernelGuard::install() : Result<>{};
   if (settings.privileges == Privileges::dropped) {
-    auto standing = drop_privileges(kUser);
+    auto standing = drop_privileges(kUser, settings.guard == GuardUse::off ? GuardRight::dropped : GuardRight::kept);
     if (!standing) return std::unexpected(std::move(standing.error()));
   }
   auto permission = Permission::start();
   if (!permission) return std::unexpected(std::move(permission.error()));
   auto inside = std::make_unique<Inside>(settings, std::move(*permission), std::move(*journal), found.tokens);
   inside->listener = std::move(*listener);
+  if (!guarded) inside->log.say(Level::error, fmt::format("the guard is not installed: {}", guarded.error().message));
   if (auto started = inside->start(found); !started) return std::unexpected(std::move(started.error()));
   return Daemon{std::move(inside)};
 }

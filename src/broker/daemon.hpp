@@ -5,6 +5,7 @@
 
 #include "arbiter/values.hpp"
 #include "base/places.hpp"
+#include "broker/kernel_guard.hpp"
 #include "broker/limits.hpp"
 #include "broker/log.hpp"
 
@@ -26,6 +27,7 @@ struct Settings {
   std::string group;  ///< may connect alone, and kick; empty: everybody may connect
   arbiter::Rules rules;
   Limits limits;
+  GuardUse guard = GuardUse::automatic;
   Privileges privileges = Privileges::dropped;
   Verbosity verbosity = Verbosity::usual;
   base::Places places;

@@ -39,10 +39,12 @@ arbiter::DeviceKey key_of(const device::DeviceId& id) {
                             (id.minor & 0xfffffU)};
 }
 
-arbiter::DeviceKey key_of(const wire::DeviceName& name) {
-  return key_of(device::DeviceId{name.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character,
-                                 name.major, name.minor, name.devpts});
+device::DeviceId id_of(const wire::DeviceName& name) {
+  return {name.kind == wire::NodeKind::block ? device::Kind::block : device::Kind::character, name.major, name.minor,
+          name.devpts};
 }
+
+arbiter::DeviceKey key_of(const wire::DeviceName& name) { return key_of(id_of(name)); }
 
 Desk::Desk(const World& world, const Rulebook& rules)
     : world_{world},
@@ -59,10 +61,10 @@ Desk::~Desk() {
 
 void Desk::opened(ConnectionId connection, Process who) {
   Connection& opened = connections_[connection];
+  // Not the owner's: that is who the process was when it was first heard of, and it may have become another user since.
+  opened.who = std::make_shared<const Peer>(who.peer);
   opened.speaker = owner_for(std::move(who));
-  Owner& owner = owners_.at(opened.speaker);
-  opened.who = owner.who;
-  owner.connections.insert(connection);
+  owners_.at(opened.speaker).connections.insert(connection);
 }
 
 void Desk::heard(ConnectionId connection, wire::Numbered<wire::FromClient>& message, Enclosed enclosed) {
@@ -116,6 +118,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   }
   for (const auto& device : *devices)
     if (auto allowed = world_.gate.may_claim(*device, *speaker.who); !allowed) return no(allowed.error());
+  if (auto guardable = may_be_guarded(wanted); !guardable) return no(guardable.error());
   const uid_t uid = speaker.who->rights.uid;
   if (claims_.of(uid) >= rules_.limits.claims && uid != 0)
     return no(failure(errc::no_resources,
@@ -138,6 +141,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   ticket.priority = wanted.priority;
   ticket.progress = wanted.progress;
   ticket.lease = wanted.lease;
+  ticket.guarding = wanted.guarding;
   ticket.asked = world_.clock.now();
   ticket.asked_at = world_.clock.wall();
   ticket.patience = patience_of(wanted.patience, ticket.asked);
@@ -169,7 +173,8 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Claim&
   request.patience = ticket.patience;
   request.priority = wanted.priority;
   if (wanted.place && ticket.asked < started_ + rules_.places_count_for)
-    request.place = arbiter::Place{static_cast<std::uint64_t>(*wanted.place)};
+    request.place = rules_.places.opened(*wanted.place, ticket.taking->owner, keys);
+  if (request.place && !places_used_.insert(*wanted.place).second) request.place.reset();
   decisions_.clear();
   ticket.arbiter_id = static_cast<std::uint64_t>(arbiter_.request(ticket.asked, request, decisions_));
   by_arbiter_[ticket.arbiter_id] = &ticket;
@@ -209,18 +214,19 @@ Result<> Desk::check_owner(const Connection& speaker, wire::OwnerGiven given,
 // partition the disk whose lock the claim takes.
 void Desk::lay_out(Ticket& ticket) {
   std::vector<Node>& nodes = ticket.nodes;
-  const auto add = [&](const device::Node& node, bool named) {
-    nodes.push_back({key_of(node.id), node.id, node.path, named});
+  const auto add = [&](const device::Node& node, bool named, bool locked_only) {
+    nodes.push_back({key_of(node.id), node.id, node.path, named, locked_only});
   };
   for (const auto& device : ticket.taking->devices) {
     for (const device::Covered& covered : device::covered_nodes(*device, ticket.taking->options.cover))
-      add(covered.node, covered.node.id == device->node.id);
+      add(covered.node, covered.node.id == device->node.id, false);
     if (device->family != device::Family::partition || !uses_whole_disk(ticket.taking->options)) continue;
     for (const device::Sibling& sibling : device->siblings)
-      if (sibling.relation == device::Relation::whole_disk) add(sibling.node, false);
+      if (sibling.relation == device::Relation::whole_disk) add(sibling.node, false, true);
   }
-  std::ranges::sort(nodes,
-                    [](const Node& a, const Node& b) { return std::tie(a.key, b.named) < std::tie(b.key, a.named); });
+  std::ranges::sort(nodes, [](const Node& a, const Node& b) {
+    return std::tie(a.key, b.named, a.locked_only) < std::tie(b.key, a.named, b.locked_only);
+  });
   const auto rest = std::ranges::unique(nodes, {}, &Node::key);
   nodes.erase(rest.begin(), rest.end());
 }
@@ -267,6 +273,15 @@ Ticket* Desk::held_by(ConnectionId connection, wire::ClaimId claim) {
   return for_another && (uid == 0 || uid == owners_.at(ticket->owner).who->rights.uid) ? ticket : nullptr;
 }
 
+// What answers it has descriptors that were opened with the asker's rights; a claim for another process may be for one
+// of a user who may not open the device.
+Ticket* Desk::changeable_by(ConnectionId connection, wire::ClaimId claim) {
+  Ticket* ticket = held_by(connection, claim);
+  if (ticket == nullptr || ticket->given != wire::OwnerGiven::by_pidfd) return ticket;
+  const Peer& who = *connections_.at(connection).who;
+  return who.rights.uid == 0 || who.process == ticket->taking->speaker->process ? ticket : nullptr;
+}
+
 namespace {
 
 Error not_held(wire::ClaimId claim) {
@@ -282,12 +297,20 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Releas
   const DoneLater done{world_.post, connection, number};
   decisions_.clear();
   arbiter_.release(world_.clock.now(), ticket->owner, arbiter::ClaimId{ticket->arbiter_id}, decisions_);
+  if (Ticket* const heir = heir_of(*ticket); heir != nullptr) passing_ = {ticket->id, heir->id};
   apply(done);
+  if (const auto passing = std::exchange(passing_, std::nullopt)) {
+    Ticket* const to = find(passing->to);
+    if (to != nullptr)
+      hand_over(*ticket, *to, ticket->connection == connection ? wanted.copies : wire::Copies::kept);
+    else
+      leave(*ticket);
+  }
   run();  // whoever comes next hears of it before `done` goes
 }
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Downgrade& wanted) {
-  Ticket* ticket = held_by(connection, wanted.claim);
+  Ticket* ticket = changeable_by(connection, wanted.claim);
   if (ticket == nullptr) return refuse(connection, number, not_held(wanted.claim));
   if (ticket->change)
     return refuse(connection, number, failure(errc::refused, "another change of the claim is not done yet", {}));
@@ -296,7 +319,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Downgr
 }
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Upgrade& wanted) {
-  Ticket* ticket = held_by(connection, wanted.claim);
+  Ticket* ticket = changeable_by(connection, wanted.claim);
   if (ticket == nullptr) return refuse(connection, number, not_held(wanted.claim));
   if (ticket->change)
     return refuse(connection, number, failure(errc::refused, "another change of the claim is not done yet", {}));
@@ -317,6 +340,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Renew&
     return refuse(connection, number, failure(errc::invalid_argument, "a claim cannot be renewed for no time", {}));
   ticket->lease = wanted.lease;
   start_lease(*ticket);
+  enforce_until(*ticket);
   world_.memory.granted(record_of(*ticket), ticket->holding);
   send(connection, number, wire::Renewed{ticket->id, *ticket->until - world_.clock.now()});
 }
@@ -345,6 +369,7 @@ void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Find& 
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::StatusQuery& wanted) {
   Connection& asking = connections_.at(connection);
+  look_at_guard();
   if (asking.paging)
     return refuse(connection, number,
                   failure(errc::no_resources, "one question about the status after the other, please", {}));

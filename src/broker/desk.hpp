@@ -14,6 +14,7 @@
 #include "broker/agenda.hpp"
 #include "broker/interfaces.hpp"
 #include "broker/limits.hpp"
+#include "broker/place_seal.hpp"
 #include "broker/ticket.hpp"
 #include "wire/codec.hpp"
 
@@ -41,6 +42,7 @@ struct World {
   Strangers& strangers;
   Deaths& deaths;
   Hands& hands;
+  Enforcer& enforcer;
 };
 
 struct Rulebook {
@@ -53,6 +55,7 @@ struct Rulebook {
   std::uint64_t token_base = 0;       ///< what clients are told is so much above the arbiter's
   /// So long after the start a place from before it is honoured: later it would be a way past those who wait.
   arbiter::Duration places_count_for = std::chrono::seconds{10};
+  PlaceSeal places{};
 };
 
 /// How a connection ended: whether the last that was sent was read.
@@ -78,6 +81,8 @@ class Desk {
   enum class Marks : std::uint8_t { complete, to_be_resumed };
   bool adopt(const ClaimRecord& claim, Process owner, claiming::Holding holding, Marks marks);
   [[nodiscard]] bool is_to_be_resumed(wire::ClaimId claim) const;
+  /// Whether the marks are wanted that the connection could bring.
+  [[nodiscard]] bool awaits_resume(ConnectionId connection, wire::ClaimId claim);
   /// Its owner has it no longer, and told nobody. `files`: whose its lock files are by now.
   enum class LockFiles : std::uint8_t { the_claims, the_owners };
   void is_over(wire::ClaimId claim, LockFiles files);
@@ -97,6 +102,7 @@ class Desk {
   void adopted(wire::ClaimId claim, Result<claiming::Holding> result);
   void hooks_ran(wire::ClaimId claim, Result<> answer);
   void try_again(wire::ClaimId claim);
+  void denied(const Denial& denial);
   /// The device was unplugged.
   void device_gone(const device::DeviceId& device);
 
@@ -104,6 +110,8 @@ class Desk {
   [[nodiscard]] std::optional<arbiter::Time> next_deadline() const;
   void advance();
 
+  /// Whether claims are over whose marks are not given back yet.
+  [[nodiscard]] bool gives_back() const { return !leaving_.empty(); }
   [[nodiscard]] std::size_t claim_count() const { return tickets_.size(); }
 
  private:
@@ -128,11 +136,12 @@ class Desk {
   /// What is known of a device that somebody asked for.
   struct Book {
     wire::DeviceName name;
-    Enforcement enforcement = Enforcement::advisory;
     std::size_t tickets = 0;
     std::size_t told = 0;  // of those who wait, how many are told of their progress
     bool moved = false;    // its queue, since they were told
     std::optional<arbiter::Duration> usual_hold;
+    std::optional<arbiter::Time> denial_told;  // to its holders
+    std::uint64_t denials_untold = 0;
   };
   struct ProcessOrder {
     bool operator()(const base::ProcessId& a, const base::ProcessId& b) const {
@@ -164,6 +173,7 @@ class Desk {
   void add_to_books(Ticket& ticket);
   /// Of a claim that is held, and that the connection may change.
   [[nodiscard]] Ticket* held_by(ConnectionId connection, wire::ClaimId claim);
+  [[nodiscard]] Ticket* changeable_by(ConnectionId connection, wire::ClaimId claim);
 
   // The course of a ticket (desk_course.cpp).
   void apply(const DoneLater& done);
@@ -180,6 +190,9 @@ class Desk {
   void take(Ticket& ticket);
   void took(Ticket& ticket, Hands::Taken result);
   void hold(Ticket& ticket, claiming::Holding holding);
+  void begin_to_hold(Ticket& ticket);
+  void grant(Ticket& ticket);
+  void tell_claimed(const Ticket& ticket);
   void block(Ticket& ticket, const claiming::Obstruction& obstruction);
   void give_up(Ticket& ticket, const Error& error);
   void leave(Ticket& ticket);
@@ -197,6 +210,22 @@ class Desk {
   void forget(Ticket& ticket);
   [[nodiscard]] bool held_up(const Ticket& ticket) const;
   void due(const Agenda::Entry& entry);
+
+  // What the kernel is told (desk_guard.cpp).
+  [[nodiscard]] Result<> may_be_guarded(const wire::Claim& wanted);
+  [[nodiscard]] Result<> enforce(Ticket& ticket);
+  [[nodiscard]] Result<> tell_guard(Ticket& ticket, Ticket* from = nullptr);
+  void enforce_until(Ticket& ticket);
+  void cut(Ticket& ticket);
+  void look_at_guard();
+  [[nodiscard]] bool is_guarded(const Ticket& ticket) const;
+  [[nodiscard]] Enforcement level_of(const Ticket& ticket) const;
+
+  // From one holder to the next (desk_pass_on.cpp).
+  [[nodiscard]] Ticket* heir_of(const Ticket& from);
+  [[nodiscard]] bool marks_can_go_on(const Ticket& from, const Ticket& to) const;
+  void hand_over(Ticket& from, Ticket& to, wire::Copies copies);
+  void pass_on(Ticket& from, Ticket& to);
 
   // Who and what (desk_people.cpp).
   arbiter::OwnerId owner_for(Process who);
@@ -229,10 +258,16 @@ class Desk {
   Rulebook rules_;
   arbiter::Arbiter arbiter_;
   arbiter::Decisions decisions_;
+  struct Passing {
+    wire::ClaimId from{};
+    wire::ClaimId to{};
+  };
+  std::optional<Passing> passing_;  // while a batch is noted
   Agenda agenda_;
   Count claims_;
   Count waiters_;
   arbiter::Time started_;
+  std::unordered_set<wire::Place> places_used_;  // each once
   std::uint64_t next_claim_;
   std::uint64_t next_owner_ = 1;
   std::unordered_map<wire::ClaimId, std::unique_ptr<Ticket>> tickets_;
@@ -246,10 +281,12 @@ class Desk {
   std::vector<wire::ClaimId> held_up_;
   std::deque<std::function<void()>> to_ask_;  // the arbiter, when what it decided before is noted
   std::optional<arbiter::Time> progress_at_;
+  std::uint64_t guard_ = 0;  // the guard that knows of our claims
 };
 
 /// The arbiter's number for a device.
 [[nodiscard]] arbiter::DeviceKey key_of(const device::DeviceId& id);
 [[nodiscard]] arbiter::DeviceKey key_of(const wire::DeviceName& name);
+[[nodiscard]] device::DeviceId id_of(const wire::DeviceName& name);
 
 }  // namespace holdfast::broker

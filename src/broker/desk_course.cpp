@@ -73,7 +73,10 @@ void Desk::decided(const arbiter::Queued& queued, const DoneLater& /*done*/) {
     send(ticket->change->connection, ticket->change->number, wire::Queued{});
     return;
   }
-  ticket->place = wire::Place{static_cast<std::uint64_t>(queued.place)};
+  std::vector<arbiter::DeviceKey> keys;
+  for (const Node& node : ticket->nodes) keys.push_back(node.key);
+  ticket->place = rules_.places.sealed(queued.place, ticket->taking->owner, keys);
+  ticket->lock_file = world_.hands.lock_file_of(*ticket->taking);
   tell_queued(*ticket, arbiter_.ahead_of(queued.request).value_or(0));
   tell(wire::EventKind::waiting, *ticket);
 }
@@ -135,6 +138,7 @@ void Desk::decided(const arbiter::Ended& ended, const DoneLater& done) {
   by_arbiter_.erase(ticket->arbiter_id);
   ticket->arbiter_id = 0;
   if (ticket->change) refuse_change(*ticket, over(*ticket, "is over"));
+  if (passing_ && passing_->from == ticket->id) return;  // when the whole batch is noted
   if (ticket->is_held() || ticket->stage == Stage::taking) return leave(*ticket);
   forget(*ticket);
 }
@@ -224,30 +228,45 @@ void Desk::took(Ticket& ticket, Hands::Taken result) {
 }
 
 void Desk::hold(Ticket& ticket, claiming::Holding holding) {
+  ticket.holding = std::move(holding);
+  if (ticket.lease) start_lease(ticket);
+  if (auto enforced = enforce(ticket); !enforced) {
+    ticket.stage = Stage::held;  // its marks are
+    return give_up(ticket, enforced.error());
+  }
+  begin_to_hold(ticket);
+  world_.memory.granted(record_of(ticket), ticket.holding);
+  grant(ticket);
+  tell_claimed(ticket);
+}
+
+void Desk::begin_to_hold(Ticket& ticket) {
   const uid_t uid = ticket.taking->speaker->rights.uid;
   waiters_.remove(uid);
   claims_.force(uid);
   ticket.was_held = true;
   ticket.stage = Stage::held;
-  ticket.holding = std::move(holding);
   ticket.granted = world_.clock.now();
   ticket.since = world_.clock.wall();
   ticket.in_the_way.reset();
   agenda_.clear(ticket.id, Due::deadline);
   world_.strangers.forget(ticket.id);
-  if (ticket.lease) start_lease(ticket);
-  for (const Node& node : ticket.nodes) books_.at(node.key).enforcement = ticket.holding.enforcement();
-  world_.memory.granted(record_of(ticket), ticket.holding);
+}
+
+void Desk::grant(Ticket& ticket) {
   answer_granted(ticket, ticket.connection, ticket.number);
   ticket.before.reset();
-  tell(wire::EventKind::claimed, ticket);
+}
+
+void Desk::tell_claimed(const Ticket& ticket) {
+  tell(wire::EventKind::claimed, ticket, is_guarded(ticket) ? "guarded" : "");
 }
 
 void Desk::answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t number) {
   wire::Granted granted;
   granted.claim = ticket.id;
   granted.mode = ticket.mode;
-  granted.enforcement = ticket.holding.enforcement();
+  granted.enforcement = level_of(ticket);
   if (ticket.until) granted.lapses_in = *ticket.until - world_.clock.now();
   for (std::size_t i = 0; i < ticket.nodes.size(); ++i)
     granted.devices.push_back({books_.at(ticket.nodes[i].key).name, told(ticket.tokens[i])});
@@ -258,8 +277,11 @@ void Desk::answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t
     return;
   }
   // Nobody would ever give back what nobody was told of.
-  refuse(connection, number,
-         failure(errc::no_resources, "the claim has more descriptors than can be sent in one message", {}));
+  refuse(
+      connection, number,
+      failure(errc::no_resources,
+              "the claim's descriptors cannot be sent: there are too many, or too many of the user's are not read yet",
+              {}));
   to_ask_.emplace_back([this, id = ticket.id] {
     if (const Ticket* undelivered = find(id); undelivered != nullptr && undelivered->arbiter_id != 0)
       arbiter_.release(world_.clock.now(), undelivered->owner, arbiter::ClaimId{undelivered->arbiter_id}, decisions_);
@@ -269,6 +291,7 @@ void Desk::answer_granted(Ticket& ticket, ConnectionId connection, std::uint32_t
 // The stranger may be gone any time; until then nobody passes.
 void Desk::block(Ticket& ticket, const claiming::Obstruction& obstruction) {
   ticket.stage = Stage::blocked;
+  cut(ticket);  // what was handed over to it early would keep the stranger from coming to an end
   ticket.in_the_way = obstruction.obstacle.error;
   ticket.before.reset();
   if (!ticket.told_ahead) tell_queued(ticket, 0);
@@ -303,6 +326,7 @@ void Desk::withdraw(Ticket& ticket) { end(ticket, arbiter::End::released); }
 void Desk::leave(Ticket& ticket) {
   const bool busy = ticket.hands_are_at_it();
   ticket.stage = Stage::leaving;
+  cut(ticket);
   for (const Node& node : ticket.nodes) ++leaving_[node.key];
   if (busy) return;  // took() or have_changed() goes on
   if (world_.hands.give_back(ticket.id, std::move(ticket.holding))) left(ticket);

@@ -41,6 +41,7 @@ void Desk::forget(Ticket& ticket) {
   const auto found = tickets_.find(ticket.id);
   const std::unique_ptr<Ticket> gone = std::move(found->second);  // lives to the end of this function
   tickets_.erase(found);
+  cut(*gone);  // what was handed over to one that never came to hold it
   if (gone->arbiter_id != 0) by_arbiter_.erase(gone->arbiter_id);
   if (gone->change) by_arbiter_.erase(static_cast<std::uint64_t>(gone->change->request));
   agenda_.clear(gone->id);
@@ -71,7 +72,10 @@ void Desk::closed(ConnectionId connection, Farewell farewell) {
     if (ticket->stage == Stage::leaving) continue;
     // A claim for another process stays, unless nobody ever heard that it was granted.
     const bool unheard_of = farewell == Farewell::unread && gone.last_told == id;
-    if (ticket->is_held() && !ticket->ends_with_connection() && !unheard_of) continue;
+    if (ticket->is_held() && !ticket->ends_with_connection() && !unheard_of) {
+      world_.memory.is_ours_alone(id);
+      continue;
+    }
     end(*ticket, arbiter::End::owner_died);
   }
   for (const auto& [id, ticket] : tickets_)

@@ -18,6 +18,7 @@ namespace holdfast::broker {
 using base::failure;
 
 bool Desk::adopt(const ClaimRecord& claim, Process owner, claiming::Holding holding, Marks marks) {
+  look_at_guard();
   std::vector<wire::DeviceName> names;
   std::vector<Node> nodes;
   std::vector<arbiter::Held> held;
@@ -51,17 +52,30 @@ bool Desk::adopt(const ClaimRecord& claim, Process owner, claiming::Holding hold
   taking->options.purpose = claim.purpose;
   taking->devices = std::move(*devices);
   taking->owner = claim.owner;
-  taking->speaker = owners_.at(id).who;
+  auto speaker = std::make_shared<Peer>(*owners_.at(id).who);
+  if (claim.given == wire::OwnerGiven::by_pidfd) {
+    speaker->process = claim.asked.by;
+    taking->options.conventions = claim.asked.conventions;
+    taking->options.opening = claim.asked.opening;
+  }
+  taking->speaker = std::move(speaker);
   ticket.taking = std::move(taking);
   ticket.nodes = std::move(nodes);
   for (const arbiter::Held& one : held) ticket.tokens.push_back(one.token);
   ticket.mode = claim.mode;
   ticket.until = claim.until;
-  ticket.asked = ticket.granted = world_.clock.now();
+  // By the wall clock, all that the journal has; it may have been set since. The journal is of this boot.
+  const arbiter::Time now = world_.clock.now();
+  const arbiter::Duration by_the_wall = world_.clock.wall() - claim.since;
+  const arbiter::Duration held_for = std::clamp(by_the_wall, arbiter::Duration::zero(), now.time_since_epoch());
+  ticket.asked = ticket.granted = now - held_for;
   ticket.asked_at = ticket.since = claim.since;
   ticket.was_held = true;
   ticket.to_be_resumed = marks == Marks::to_be_resumed;
   ticket.holding = std::move(holding);
+  ticket.enforced = claim.enforced;
+  ticket.enforced_by = guard_;
+  ticket.guarding = claim.enforced ? Guarding::automatic : Guarding::off;
   claims_.force(ticket.taking->speaker->rights.uid);
   add_to_books(ticket);
   owners_.at(id).tickets.insert(ticket.id);
@@ -76,6 +90,11 @@ bool Desk::is_to_be_resumed(wire::ClaimId claim) const {
   return found != tickets_.end() && found->second->to_be_resumed;
 }
 
+bool Desk::awaits_resume(ConnectionId connection, wire::ClaimId claim) {
+  const Ticket* ticket = connections_.contains(connection) ? changeable_by(connection, claim) : nullptr;
+  return ticket != nullptr && ticket->to_be_resumed && ticket->stage == Stage::held && !ticket->change;
+}
+
 void Desk::is_over(wire::ClaimId claim, LockFiles files) {
   Ticket* ticket = find(claim);
   if (ticket == nullptr || !ticket->to_be_resumed || ticket->stage != Stage::held) return;
@@ -86,7 +105,7 @@ void Desk::is_over(wire::ClaimId claim, LockFiles files) {
 
 void Desk::say(ConnectionId connection, std::uint32_t number, const wire::Resume& wanted,
                std::vector<base::ProcessFd> descriptors) {
-  Ticket* ticket = held_by(connection, wanted.claim);
+  Ticket* ticket = changeable_by(connection, wanted.claim);
   if (ticket == nullptr || ticket->change || ticket->stage != Stage::held)
     return refuse(
         connection, number,

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace holdfast::broker {
@@ -202,7 +203,8 @@ void Desk::tell(wire::EventKind kind, const Ticket& ticket, const std::string& d
   event.detail = base::printable(detail, wire::kMostText);
   const arbiter::Time now = world_.clock.now();
   event.waited = (ticket.was_held ? ticket.granted : now) - ticket.asked;
-  event.held = ticket.was_held ? now - ticket.granted : wire::Duration::zero();
+  const bool has_held = ticket.was_held && kind != wire::EventKind::claimed;
+  event.held = has_held ? now - ticket.granted : wire::Duration::zero();
   for (const Node& node : ticket.nodes) {
     if (!node.named) continue;
     event.device = books_.at(node.key).name;
@@ -217,17 +219,19 @@ ClaimRecord Desk::record_of(const Ticket& ticket) const {
   record.uid = owners_.at(ticket.owner).who->rights.uid;
   record.scope = ticket.taking->options.owner_scope;
   record.given = ticket.given;
+  record.asked = {ticket.taking->speaker->process, ticket.taking->options.conventions, ticket.taking->options.opening};
   record.mode = ticket.mode;
   record.until = ticket.until;
   record.since = ticket.since;
   record.purpose = ticket.taking->options.purpose;
+  record.enforced = ticket.enforced;
   for (std::size_t i = 0; i < ticket.nodes.size(); ++i)
     record.devices.push_back({ticket.nodes[i].id, ticket.nodes[i].path,
                               i < ticket.tokens.size() ? ticket.tokens[i] : arbiter::Token{}, ticket.nodes[i].named});
   for (const auto& mark : ticket.holding.marks()) {
-    const convention::MarkView view = mark->view();
-    if (view.convention == Convention::uucp)
-      record.lock_files.insert(record.lock_files.end(), view.files.begin(), view.files.end());
+    if (mark->convention() != Convention::uucp) continue;
+    convention::MarkView view = mark->view();
+    std::ranges::move(view.files, std::back_inserter(record.lock_files));
   }
   return record;
 }
@@ -240,7 +244,6 @@ std::optional<wire::DeviceStatus> Desk::status_of(arbiter::DeviceKey key) const 
   if (book == books_.end() || book->second.tickets == 0) return std::nullopt;
   wire::DeviceStatus status;
   status.device = book->second.name;
-  status.enforcement = book->second.enforcement;
   const auto waits = [&](const Ticket& ticket) {
     ++status.waiting;
     if (status.waiters.size() < kWaitersShown)
@@ -253,6 +256,8 @@ std::optional<wire::DeviceStatus> Desk::status_of(arbiter::DeviceKey key) const 
       waits(*ticket->second);
       continue;
     }
+    const Enforcement level = level_of(*ticket->second);
+    status.enforcement = status.holders.empty() ? level : std::min(status.enforcement, level);
     status.mode = ticket->second->mode;
     status.token = told(holding.token);
     if (ticket->second->until) status.lapses_in = *ticket->second->until - world_.clock.now();
@@ -262,6 +267,7 @@ std::optional<wire::DeviceStatus> Desk::status_of(arbiter::DeviceKey key) const 
     if (const auto ticket = by_arbiter_.find(static_cast<std::uint64_t>(waiting.request));
         ticket != by_arbiter_.end() && ticket->second->stage == Stage::queued)
       waits(*ticket->second);
+  status.denials = world_.enforcer.denials(id_of(status.device));
   return status;
 }
 

@@ -5,12 +5,14 @@
 #include "base/error.hpp"
 #include "broker/desk.hpp"
 #include "claim/parcel.hpp"
+#include "convention/uucp.hpp"
 
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
 namespace holdfast::broker {
@@ -35,6 +37,20 @@ bool closes_at_once(const claiming::HeldNode& node) {
   return ::ioctl(node.file.get(), TIOCOUTQ, &unsent) == 0 && unsent == 0;
 }
 
+// Where clients may not write, the broker makes their lock files for them; the names are its own.
+class InLockDirectory final : public convention::LockDirectoryRights {
+ public:
+  explicit InLockDirectory(const Permission::Acting& acting) : acting_{acting} {}
+  void raise() const override { static_cast<void>(acting_.use(Permission::Rights::lock_files)); }
+  void lower() const override {
+    // Nodes would be opened for a client with rights that it does not have.
+    if (!acting_.use(Permission::Rights::client)) std::abort();
+  }
+
+ private:
+  const Permission::Acting& acting_;
+};
+
 }  // namespace
 
 MarkHands::MarkHands(const Permission& permission, const Clock& clock, base::Places places)
@@ -58,7 +74,8 @@ MarkHands::Taken MarkHands::take_now(const Taking& taking) const {
   for (const auto& device : taking.devices) devices.push_back(*device);
   auto acting = permission_.act_as(taking.speaker->rights);
   if (!acting) return std::unexpected(claiming::Obstruction{convention::faulted(std::move(acting.error())), {}, {}});
-  return claiming::attempt(devices, taking.options, taking.owner, places_);
+  const InLockDirectory rights{*acting};
+  return claiming::attempt(devices, taking.options, taking.owner, places_, &rights);
 }
 
 bool MarkHands::may_take_long(const Taking& taking) {
@@ -114,6 +131,18 @@ std::optional<Result<claiming::Holding>> MarkHands::adopt(wire::ClaimId claim, c
     return [claim, result = std::move(holding)](Desk& desk) mutable { desk.adopted(claim, std::move(result)); };
   });
   return std::nullopt;
+}
+
+void MarkHands::pass_on(claiming::Holding& holding, const Taking& to, const std::string& lock_file,
+                        wire::WallTime since) {
+  holding.passed_to({to.options.mode, to.owner, to.options.purpose, places_, nullptr, lock_file}, since);
+}
+
+std::string MarkHands::lock_file_of(const Taking& waiting) {
+  const bool has_one = waiting.options.conventions.contains(Convention::uucp) &&
+                       waiting.options.mode == Mode::exclusive &&
+                       std::ranges::any_of(waiting.devices, [](const auto& one) { return is_terminal(one->family); });
+  return has_one ? convention::uucp_content(waiting.owner.pid) : std::string{};
 }
 
 bool MarkHands::give_back(wire::ClaimId claim, claiming::Holding holding) {

@@ -34,8 +34,14 @@ class MarkHands final : public Hands {
   std::optional<Changed> change(wire::ClaimId claim, claiming::Holding holding, Mode mode) override;
   std::optional<Result<claiming::Holding>> adopt(wire::ClaimId claim, const Taking& taking, wire::Marks marks,
                                                  std::vector<base::ProcessFd> descriptors) override;
+  [[nodiscard]] bool can_pass_on(const claiming::Holding& holding) override { return holding.can_be_passed_on(); }
+  void pass_on(claiming::Holding& holding, const Taking& to, const std::string& lock_file,
+               wire::WallTime since) override;
+  [[nodiscard]] std::string lock_file_of(const Taking& waiting) override;
   bool give_back(wire::ClaimId claim, claiming::Holding holding) override;
 
+  /// Takes as long as it takes: before anybody is heard.
+  [[nodiscard]] Taken take_now(const Taking& taking) const;
   /// Readable when deliver() has something to say.
   [[nodiscard]] int fd() const { return ready_.get(); }
   void deliver(Desk& desk);
@@ -44,7 +50,6 @@ class MarkHands final : public Hands {
   using Answer = std::move_only_function<void(Desk&)>;
   using Job = std::move_only_function<Answer()>;
 
-  [[nodiscard]] Taken take_now(const Taking& taking) const;
   [[nodiscard]] bool may_take_long(const Taking& taking);
   void hand_over(Job job);
   void work();

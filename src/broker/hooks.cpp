@@ -2,10 +2,10 @@
 // hooks.cpp - see the header.
 #include "broker/hooks.hpp"
 
+#include "base/directory.hpp"
 #include "base/error.hpp"
 #include "base/process.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -21,7 +21,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <memory>
 
 namespace holdfast::broker {
 namespace {
@@ -128,31 +127,46 @@ bool drop_rights(const HookRunner::User& user) {
 
 }  // namespace
 
-HookRunner::HookRunner(Settings settings) : settings_{std::move(settings)}, epoll_{::epoll_create1(EPOLL_CLOEXEC)} {}
+HookRunner::HookRunner(Settings settings)
+    : settings_{std::move(settings)}, nothing_there_{settings_.directory}, epoll_{::epoll_create1(EPOLL_CLOEXEC)} {}
 
 HookRunner::~HookRunner() {
   for (Round& round : running_) kill(round);
 }
 
-Result<std::vector<std::string>> HookRunner::names() const {
-  std::vector<std::string> list;
-  if (settings_.directory.empty()) return list;
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(settings_.directory.c_str()), ::closedir};
-  if (!directory && errno == ENOENT) return list;
+// Where none are, that is known from then on; where some are, they are looked at each time.
+Result<std::vector<std::string>> HookRunner::names() {
+  if (settings_.directory.empty() || nothing_there_.is_quiet()) return std::vector<std::string>{};
+  auto found = look();
+  if (found && !found->has_any && nothing_there_.start()) {
+    found = look();
+    if (!found || found->has_any) nothing_there_.stop();
+  }
+  if (!found) return std::unexpected(std::move(found.error()));
+  return std::move(found->names);
+}
+
+Result<HookRunner::Found> HookRunner::look() const {
+  Found found;
+  const base::Directory directory{::opendir(settings_.directory.c_str())};
+  if (!directory && errno == ENOENT) return found;
   struct stat status{};
   if (!directory || ::fstat(::dirfd(directory.get()), &status) != 0)
     return std::unexpected(base::fault(errc::system_fault, errno, "hooks", settings_.directory));
-  while (const dirent* entry = ::readdir(directory.get()))
-    if (is_hook_name(entry->d_name) && ::faccessat(::dirfd(directory.get()), entry->d_name, X_OK, AT_EACCESS) == 0)
-      list.emplace_back(entry->d_name);
-  std::ranges::sort(list);
-  if (!list.empty() && !is_roots_alone(status))
+  while (const dirent* entry = ::readdir(directory.get())) {
+    if (!is_hook_name(entry->d_name)) continue;
+    found.has_any = true;
+    if (::faccessat(::dirfd(directory.get()), entry->d_name, X_OK, AT_EACCESS) == 0)
+      found.names.emplace_back(entry->d_name);
+  }
+  std::ranges::sort(found.names);
+  if (!found.names.empty() && !is_roots_alone(status))
     return std::unexpected(base::failure(
         errc::not_permitted,
         fmt::format("the hooks in {} are not run because others than root may change them: chown and chmod it",
                     settings_.directory),
         {}));
-  return list;
+  return found;
 }
 
 Result<> HookRunner::check(const std::string& name) const {
@@ -219,6 +233,11 @@ std::optional<Result<>> HookRunner::before_grant(const ClaimRecord& claim) {
   queued_.push_back(std::move(round));
   // What cannot even be started is answered by advance(), as all else.
   return std::nullopt;
+}
+
+bool HookRunner::are_there() {
+  const auto list = names();
+  return !list || !list->empty();
 }
 
 void HookRunner::after_end(const ClaimRecord& claim, arbiter::End why) {

@@ -13,6 +13,7 @@
 
 #include "base/unique_fd.hpp"
 #include "broker/interfaces.hpp"
+#include "broker/path_watch.hpp"
 
 #include <sys/types.h>
 
@@ -55,6 +56,7 @@ class HookRunner final : public Hooks {
 
   std::optional<Result<>> before_grant(const ClaimRecord& claim) override;
   void after_end(const ClaimRecord& claim, arbiter::End why) override;
+  [[nodiscard]] bool are_there() override;
   void forget(wire::ClaimId claim) override;
 
   /// Readable when a hook ended.
@@ -80,7 +82,13 @@ class HookRunner final : public Hooks {
     Clock::time_point deadline;
   };
 
-  [[nodiscard]] Result<std::vector<std::string>> names() const;
+  struct Found {
+    std::vector<std::string> names;  // of those that are executable
+    bool has_any = false;            // of another one it may become known that it is, without a change in the directory
+  };
+
+  [[nodiscard]] Result<std::vector<std::string>> names();
+  [[nodiscard]] Result<Found> look() const;
   [[nodiscard]] Result<> check(const std::string& name) const;
   [[nodiscard]] Result<> start(Round& round, Clock::time_point now);
   void begin_more(Clock::time_point now, std::vector<Answer>& answers);
@@ -91,6 +99,7 @@ class HookRunner final : public Hooks {
   void kill(Round& round);
 
   Settings settings_;
+  PathWatch nothing_there_;
   base::UniqueFd epoll_;
   std::list<Round> running_;
   std::deque<Round> queued_;

@@ -9,6 +9,7 @@
 #include "broker/peer.hpp"
 #include "claim/holding.hpp"
 #include "device/device.hpp"
+#include "guard/guard.hpp"
 #include "wire/message.hpp"
 
 #include <cstddef>
@@ -78,12 +79,21 @@ struct ClaimRecord {
   uid_t uid = 0;
   OwnerScope scope = OwnerScope::process;
   wire::OwnerGiven given = wire::OwnerGiven::speaker;
+  /// Of a claim by_pidfd: who has the descriptors beside the broker, and what was taken for him.
+  struct Asked {
+    base::ProcessId by;
+    ConventionSet conventions = ConventionSet::all();
+    Opening opening = Opening::allowed;
+    bool operator==(const Asked&) const = default;
+  };
+  Asked asked{};
   Mode mode = Mode::exclusive;
   std::optional<arbiter::Time> until;  ///< CLOCK_MONOTONIC
   wire::WallTime since{};
   std::vector<Device> devices;
   std::vector<std::string> lock_files;  ///< what outlives a process
   std::string purpose;
+  std::optional<guard::Enforced> enforced;  ///< what the guard was told
 };
 
 /// What a broker that is started anew must know (Journal and the descriptor store keep it).
@@ -94,6 +104,10 @@ class Memory {
   /// its locks; valid during the call.
   virtual void granted(const ClaimRecord& claim, const claiming::Holding& holding) = 0;
   virtual void ended(wire::ClaimId claim) = 0;
+  /// Whoever else had its descriptors has hung up.
+  virtual void is_ours_alone(wire::ClaimId /*claim*/) {}
+  /// Both at once: whoever reads it finds one of the two claims, never both, never none.
+  virtual void passed_on(wire::ClaimId from, const ClaimRecord& to, const claiming::Holding& holding) = 0;
 };
 
 /// What happened, to those who watch and into the history (Chronicle tells).
@@ -110,6 +124,8 @@ class Hooks {
   /// The answer, or nothing: then Desk::hooks_ran() is called with it.
   virtual std::optional<Result<>> before_grant(const ClaimRecord& claim) = 0;
   virtual void after_end(const ClaimRecord& claim, arbiter::End why) = 0;
+  /// Whether either would run anything.
+  [[nodiscard]] virtual bool are_there() = 0;
   /// The answer to before_grant() is not wanted any more.
   virtual void forget(wire::ClaimId claim) = 0;
 };
@@ -153,8 +169,49 @@ class Hands {
   /// The marks of a claim from before the broker was started anew, as its client has kept them. Desk::adopted()
   virtual std::optional<Result<claiming::Holding>> adopt(wire::ClaimId claim, const Taking& taking, wire::Marks marks,
                                                          std::vector<base::ProcessFd> descriptors) = 0;
+  /// Whether the holding can go on to the next claim of the same devices as it is.
+  [[nodiscard]] virtual bool can_pass_on(const claiming::Holding& holding) = 0;
+  virtual void pass_on(claiming::Holding& holding, const Taking& to, const std::string& lock_file,
+                       wire::WallTime since) = 0;
+  /// What its lock files will say, asked for while it waits: to see who a process is takes as long as all the rest.
+  [[nodiscard]] virtual std::string lock_file_of(const Taking& waiting) = 0;
   /// True when it was given back at once, else Desk::given_back().
   virtual bool give_back(wire::ClaimId claim, claiming::Holding holding) = 0;
+};
+
+/// Somebody whom the guard has refused.
+struct Denial {
+  device::DeviceId device;
+  Holder who;  ///< pid, command and user
+  std::string operation;
+  std::uint64_t before = 0;  ///< of the same device that were not reported
+};
+
+/// The guard (guard/guard.hpp): who may use a device, said to the kernel. Each answers at once.
+class Enforcer {
+ public:
+  struct Wish {
+    std::span<const device::Node> nodes;
+    base::ProcessId owner;
+    OwnerScope scope = OwnerScope::process;
+    guard::Owner::Ends ends = guard::Owner::Ends::with_root;  ///< of scope tree
+    std::optional<base::ProcessId> helper;                    ///< who asked for the owner, and is let through
+    Mode mode = Mode::exclusive;
+    std::optional<arbiter::Time> until;
+  };
+  virtual ~Enforcer() = default;
+  /// Which guard there is: 0 when none, another number each time that it was installed anew. Costs a look at a name.
+  [[nodiscard]] virtual std::uint64_t installed() = 0;
+  /// What is missing, with the remedy; said when none is there.
+  [[nodiscard]] virtual std::string lack() = 0;
+  /// \returns as Guard::enforce()
+  [[nodiscard]] virtual Result<guard::Enforced> enforce(const Wish& wish) = 0;
+  /// \returns as Guard::hand_over()
+  [[nodiscard]] virtual Result<guard::Enforced> hand_over(const guard::Enforced& from, const Wish& wish) = 0;
+  [[nodiscard]] virtual Result<> renew(guard::Enforced& claim, std::optional<arbiter::Time> until) = 0;
+  virtual void release(const guard::Enforced& claim) = 0;
+  /// How often somebody was refused the device since it is guarded.
+  [[nodiscard]] virtual std::uint64_t denials(const device::DeviceId& device) = 0;
 };
 
 }  // namespace holdfast::broker

@@ -157,7 +157,7 @@ void Journal::read(std::string_view text, const std::string& boot, Found& found)
 // What is found of claims stays; their numbers and tokens go on from where no earlier broker can have come.
 void Journal::count_from_a_new_base(const std::string& lasting, const std::string& boot) {
   const std::uint64_t base = new_base(lasting);
-  head_ = {boot, static_cast<wire::Epoch>(base), base, base};
+  head_ = {boot, static_cast<wire::Epoch>(base), base, base, new_place_key()};
 }
 
 void Journal::remember(const ClaimRecord& claim, std::string line) {
@@ -171,12 +171,24 @@ void Journal::remember(const ClaimRecord& claim, std::string line) {
 
 void Journal::granted(const ClaimRecord& claim, const claiming::Holding& /*holding*/) { record(claim); }
 
+std::string Journal::line_of(const ClaimRecord& claim) {
+  auto until = claim.until;
+  if (until) until = on<std::chrono::steady_clock, BootClock>(*until);
+  return journal_text(claim, until, std::chrono::system_clock::now());
+}
+
 void Journal::record(const ClaimRecord& claim) {
-  JournalClaim entry{claim, std::chrono::system_clock::now()};
-  if (claim.until) entry.claim.until = on<std::chrono::steady_clock, BootClock>(*claim.until);
-  const std::string line = journal_text(entry);
+  const std::string line = line_of(claim);
   remember(claim, line);
   append(line);
+}
+
+void Journal::passed_on(wire::ClaimId from, const ClaimRecord& to, const claiming::Holding& /*holding*/) {
+  std::string line = line_of(to);
+  const std::string both = journal_text(JournalEnd{from}) + line;
+  claims_.erase(from);
+  remember(to, std::move(line));
+  append(both);
 }
 
 void Journal::ended(wire::ClaimId claim) {

@@ -46,6 +46,9 @@ class Journal final : public Memory {
 
   /// One more than any broker of this boot had before.
   [[nodiscard]] wire::Epoch epoch() const { return head_.epoch; }
+  /// How many brokers this boot had before, about.
+  [[nodiscard]] std::uint64_t restarts() const { return static_cast<std::uint64_t>(head_.epoch) - head_.token_base; }
+  [[nodiscard]] const PlaceKey& place_key() const { return head_.place_key; }
   /// To be added to the arbiter's tokens.
   [[nodiscard]] std::uint64_t token_base() const { return head_.token_base; }
   /// Larger than any number of a claim in this boot.
@@ -53,6 +56,7 @@ class Journal final : public Memory {
 
   void granted(const ClaimRecord& claim, const claiming::Holding& holding) override;
   void ended(wire::ClaimId claim) override;
+  void passed_on(wire::ClaimId from, const ClaimRecord& to, const claiming::Holding& holding) override;
   void record(const ClaimRecord& claim);
 
   /// Why the last line is not in the file, 0 when it is: then the next one brings the file up to date.
@@ -62,6 +66,7 @@ class Journal final : public Memory {
   Journal() = default;
   void read(std::string_view text, const std::string& boot, Found& found);
   void count_from_a_new_base(const std::string& lasting, const std::string& boot);
+  [[nodiscard]] static std::string line_of(const ClaimRecord& claim);
   void remember(const ClaimRecord& claim, std::string line);
   void append(std::string_view line);
   [[nodiscard]] int write_anew();

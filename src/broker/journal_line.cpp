@@ -10,12 +10,16 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <concepts>
 #include <limits>
+#include <ranges>
+#include <utility>
 
 namespace holdfast::broker {
 namespace {
 
 constexpr std::string_view kNothing = "-";
+constexpr std::size_t kUsualLine = 512;  // bytes that are enough for most claims
 
 // FNV-1a with 64 bits: against accidents, not against who may write the file.
 std::uint64_t checksum(std::string_view text) {
@@ -24,23 +28,36 @@ std::uint64_t checksum(std::string_view text) {
   return sum;
 }
 
-bool is_plain(char byte) {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
-         std::string_view{"_./:+"}.contains(byte);
-}
+// A table, and numbers without fmt: between a release and the next one's grant nothing takes as long as this line.
+constexpr std::array<bool, 256> kPlain = [] {
+  std::array<bool, 256> plain{};
+  for (const char byte : std::string_view{"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:+"})
+    plain.at(static_cast<unsigned char>(byte)) = true;
+  return plain;
+}();
+
+bool is_plain(char byte) { return kPlain[static_cast<unsigned char>(byte)]; }
 
 void append_escaped(std::string& line, std::string_view text) {
   static constexpr std::string_view kDigits = "0123456789ABCDEF";
-  for (const char byte : text) {
-    if (is_plain(byte)) {
-      line += byte;
-      continue;
-    }
-    const auto value = static_cast<unsigned char>(byte);
+  while (!text.empty()) {
+    const auto plain = static_cast<std::size_t>(std::ranges::find_if_not(text, is_plain) - text.begin());
+    line += text.substr(0, plain);
+    text.remove_prefix(plain);
+    if (text.empty()) return;
+    const auto value = static_cast<unsigned char>(text.front());
     line += '%';
     line += kDigits[value >> 4U];
     line += kDigits[value & 15U];
+    text.remove_prefix(1);
   }
+}
+
+template <std::integral Number>
+void append_number(std::string& line, Number number, char after) {
+  std::array<char, std::numeric_limits<Number>::digits10 + 3> digits;
+  line.append(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr);
+  line += after;
 }
 
 std::optional<std::string> unescaped(std::string_view text) {
@@ -118,7 +135,7 @@ class Words {
   template <class Value>
   Value refuse() {
     fits_ = false;
-    return Value{};
+    return Value();
   }
 
   device::DeviceId device(std::string_view text) {
@@ -132,6 +149,7 @@ class Words {
     return *id;
   }
 
+  [[nodiscard]] bool is_done() const { return is_done_; }
   [[nodiscard]] bool fit() const { return fits_ && is_done_; }
 
  private:
@@ -149,6 +167,49 @@ std::string_view name_of(const std::array<std::string_view, 2>& names, auto valu
   return names.at(static_cast<std::size_t>(value));
 }
 
+unsigned bits_of(ConventionSet set) {
+  unsigned bits = 0;
+  for (int i = 0; i < kConventionCount; ++i) bits |= set.contains(static_cast<Convention>(i)) ? 1U << i : 0U;
+  return bits;
+}
+
+ConventionSet conventions_of(unsigned bits) {
+  ConventionSet set;
+  for (int i = 0; i < kConventionCount; ++i)
+    if ((bits & 1U << i) != 0) set = set.with(static_cast<Convention>(i));
+  return set;
+}
+
+void append_owner_given(std::string& line, const ClaimRecord& claim) {
+  line += name_of(kOwners, claim.given);
+  line += claim.given == wire::OwnerGiven::by_pidfd ? ':' : ' ';
+  if (claim.given != wire::OwnerGiven::by_pidfd) return;
+  append_number(line, claim.asked.by.pid, ':');
+  append_number(line, claim.asked.by.start_ticks, ':');
+  append_number(line, bits_of(claim.asked.conventions), ':');
+  append_number(line, static_cast<unsigned>(claim.asked.opening), ' ');
+}
+
+void parse_owner_given(Words& words, ClaimRecord& claim) {
+  std::string_view rest = words.word();
+  const auto next = [&rest] {
+    const auto end = rest.find(':');
+    const std::string_view part = rest.substr(0, end);
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+    return part;
+  };
+  const auto known = std::ranges::find(kOwners, next());
+  if (known == kOwners.end()) return words.refuse<void>();
+  claim.given = static_cast<wire::OwnerGiven>(known - kOwners.begin());
+  if (claim.given != wire::OwnerGiven::by_pidfd) return rest.empty() ? void() : words.refuse<void>();
+  claim.asked.by.pid = words.number_of<pid_t>(next());
+  claim.asked.by.start_ticks = words.number_of<std::uint64_t>(next());
+  claim.asked.conventions = conventions_of(words.number_of<unsigned>(next()));
+  const auto opening = words.number_of<unsigned>(next());
+  if (opening > static_cast<unsigned>(Opening::never) || !rest.empty()) return words.refuse<void>();
+  claim.asked.opening = static_cast<Opening>(opening);
+}
+
 void append_string(std::string& line, std::string_view text) {
   if (text.empty()) line += kNothing;
   append_escaped(line, text);
@@ -157,26 +218,34 @@ void append_string(std::string& line, std::string_view text) {
 std::string body(const JournalHead& head) {
   std::string line = "holdfast 1 ";
   append_string(line, head.boot);
-  fmt::format_to(std::back_inserter(line), " {} {} {}", static_cast<std::uint64_t>(head.epoch), head.token_base,
-                 head.next_claim);
+  fmt::format_to(std::back_inserter(line), " {} {} {} {} {}", static_cast<std::uint64_t>(head.epoch), head.token_base,
+                 head.next_claim, head.place_key[0], head.place_key[1]);
   return line;
 }
 
-std::string body(const JournalEnd& end) { return fmt::format("end {}", static_cast<std::uint64_t>(end.claim)); }
+std::string body(const JournalEnd& end) { return "end " + std::to_string(static_cast<std::uint64_t>(end.claim)); }
 
 std::string body(const JournalToken& token) {
   return fmt::format("token {} {}", device::to_string(token.device), static_cast<std::uint64_t>(token.token));
 }
 
-std::string body(const JournalClaim& entry) {
-  const ClaimRecord& claim = entry.claim;
-  std::string line = fmt::format("claim {} {} {} {} {} {} {} ", static_cast<std::uint64_t>(claim.id), claim.owner.pid,
-                                 claim.owner.start_ticks, claim.uid, name_of(kModes, claim.mode),
-                                 name_of(kScopes, claim.scope), name_of(kOwners, claim.given));
-  if (claim.until) fmt::format_to(std::back_inserter(line), "{}", claim.until->time_since_epoch().count());
-  if (!claim.until) line += kNothing;
-  fmt::format_to(std::back_inserter(line), " {} {} ", claim.since.time_since_epoch().count(),
-                 entry.written.time_since_epoch().count());
+std::string body(const ClaimRecord& claim, std::optional<arbiter::Time> until, wire::WallTime written) {
+  std::string line;
+  line.reserve(kUsualLine);
+  line += "claim ";
+  append_number(line, static_cast<std::uint64_t>(claim.id), ' ');
+  append_number(line, claim.owner.pid, ' ');
+  append_number(line, claim.owner.start_ticks, ' ');
+  append_number(line, claim.uid, ' ');
+  line.append(name_of(kModes, claim.mode)).append(1, ' ');
+  line.append(name_of(kScopes, claim.scope)).append(1, ' ');
+  append_owner_given(line, claim);
+  if (until)
+    append_number(line, until->time_since_epoch().count(), ' ');
+  else
+    line.append(kNothing).append(1, ' ');
+  append_number(line, claim.since.time_since_epoch().count(), ' ');
+  append_number(line, written.time_since_epoch().count(), ' ');
   const auto list = [&](const auto& members, auto&& append) {
     if (members.empty()) line += kNothing;
     for (bool is_first = true; const auto& member : members) {
@@ -186,12 +255,21 @@ std::string body(const JournalClaim& entry) {
     line += ' ';
   };
   list(claim.devices, [&](const ClaimRecord::Device& device) {
-    fmt::format_to(std::back_inserter(line), "{}={}={}=", device::to_string(device.id),
-                   static_cast<std::uint64_t>(device.token), name_of(kNamed, device.named));
+    line.append(device::to_string(device.id)).append(1, '=');
+    append_number(line, static_cast<std::uint64_t>(device.token), '=');
+    line.append(name_of(kNamed, device.named)).append(1, '=');
     append_string(line, device.path);
   });
   list(claim.lock_files, [&](const std::string& file) { append_string(line, file); });
   append_string(line, claim.purpose);
+  if (!claim.enforced) return line;
+  const guard::Enforced& told = *claim.enforced;
+  fmt::format_to(std::back_inserter(line), " {}:{} {}:{} ", told.owner.tgid, told.owner.start, told.root.tgid,
+                 told.root.start);
+  if (told.until) fmt::format_to(std::back_inserter(line), "{} ", told.until->time_since_epoch().count());
+  if (!told.until) line += "- ";
+  list(told.devices, [&](const hf_guard_device& key) { line += device::to_string(guard::id_of(key)); });
+  line.pop_back();
   return line;
 }
 
@@ -202,6 +280,7 @@ JournalHead parse_head(Words& words) {
   head.epoch = static_cast<wire::Epoch>(words.number<std::uint64_t>());
   head.token_base = words.number<std::uint64_t>();
   head.next_claim = words.number<std::uint64_t>();
+  for (std::uint64_t& half : head.place_key) half = words.number<std::uint64_t>();
   return head;
 }
 
@@ -210,6 +289,25 @@ JournalToken parse_token(Words& words) {
   token.device = words.device(words.word());
   token.token = static_cast<arbiter::Token>(words.number<std::uint64_t>());
   return token;
+}
+
+hf_guard_process parse_guarded_process(Words& words) {
+  const std::string_view text = words.word();
+  const auto colon = std::min(text.find(':'), text.size());
+  hf_guard_process process{};
+  process.tgid = words.number_of<std::uint32_t>(text.substr(0, colon));
+  process.start = words.number_of<std::uint64_t>(text.substr(std::min(colon + 1, text.size())));
+  return process;
+}
+
+guard::Enforced parse_enforced(Words& words) {
+  guard::Enforced told;
+  told.owner = parse_guarded_process(words);
+  told.root = parse_guarded_process(words);
+  if (const std::string_view until = words.word(); until != kNothing)
+    told.until = guard::BootClock::time_point{std::chrono::nanoseconds{words.number_of<std::int64_t>(until)}};
+  words.each_of_list([&](std::string_view text) { told.devices.push_back(guard::key_of(words.device(text))); });
+  return told;
 }
 
 ClaimRecord::Device parse_device(Words& words, std::string_view text) {
@@ -240,7 +338,7 @@ JournalClaim parse_claim(Words& words) {
   claim.uid = words.number<uid_t>();
   claim.mode = words.one_of<Mode>(kModes);
   claim.scope = words.one_of<OwnerScope>(kScopes);
-  claim.given = words.one_of<wire::OwnerGiven>(kOwners);
+  parse_owner_given(words, claim);
   if (const std::string_view until = words.word(); until != kNothing)
     claim.until = arbiter::Time{arbiter::Duration{words.number_of<std::int64_t>(until)}};
   claim.since = wire::WallTime{std::chrono::nanoseconds{words.number<std::int64_t>()}};
@@ -251,8 +349,24 @@ JournalClaim parse_claim(Words& words) {
     claim.lock_files.push_back(file && !file->empty() ? std::move(*file) : words.refuse<std::string>());
   });
   claim.purpose = words.string();
+  if (!words.is_done()) claim.enforced = parse_enforced(words);
   if (claim.owner.pid <= 0 || claim.devices.empty()) return words.refuse<JournalClaim>();
   return {std::move(claim), written};
+}
+
+// As {:016x}.
+void append_checksum(std::string& line) {
+  static constexpr std::string_view kDigits = "0123456789abcdef";
+  std::uint64_t rest = checksum(line);
+  std::array<char, 16> digits;
+  for (char& digit : digits | std::views::reverse) digit = kDigits[std::exchange(rest, rest >> 4U) & 15U];
+  line.append(" #").append(digits.data(), digits.size());
+}
+
+std::string ended(std::string line) {
+  append_checksum(line);
+  line += '\n';
+  return line;
 }
 
 }  // namespace
@@ -264,10 +378,23 @@ BootClock::time_point BootClock::now() {
 }
 
 std::string journal_text(const JournalLine& line) {
-  return with_checksum(std::visit([](const auto& one) { return body(one); }, line)) + '\n';
+  return std::visit([](const auto& one) { return journal_text(one); }, line);
 }
+std::string journal_text(const JournalHead& head) { return ended(body(head)); }
+std::string journal_text(const JournalClaim& entry) {
+  return journal_text(entry.claim, entry.claim.until, entry.written);
+}
+std::string journal_text(const ClaimRecord& claim, std::optional<arbiter::Time> until, wire::WallTime written) {
+  return ended(body(claim, until, written));
+}
+std::string journal_text(const JournalEnd& end) { return ended(body(end)); }
+std::string journal_text(const JournalToken& token) { return ended(body(token)); }
 
-std::string with_checksum(std::string_view content) { return fmt::format("{} #{:016x}", content, checksum(content)); }
+std::string with_checksum(std::string_view content) {
+  std::string line{content};
+  append_checksum(line);
+  return line;
+}
 
 std::optional<JournalLine> parse_journal_line(std::string_view text) {
   const auto mark = text.rfind(" #");

@@ -19,7 +19,8 @@ struct Limits {
   std::size_t claims = 1024;           ///< held
   std::size_t waiters = 4096;          ///< requests that are not answered yet
   std::size_t queued_bytes = 1 << 22;  ///< waiting to be read, all connections together
-  std::uint32_t messages = 50'000;     ///< per second, and at once after a rest
+  std::size_t descriptors = 4096;   ///< sent and not read: the kernel counts them all as ours (unix(7), ETOOMANYREFS)
+  std::uint32_t messages = 50'000;  ///< per second, and at once after a rest
 };
 
 /// What each user has, of one thing.

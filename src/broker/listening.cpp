@@ -32,6 +32,11 @@ Result<base::UniqueFd> bound_to(const std::string& path) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   base::UniqueFd socket{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!socket) return std::unexpected(base::fault(errno, "socket", {}));
+  // Connections inherit it: what a client sends before the accepted one could be given it would carry no credentials
+  // (net/unix/af_unix.c, unix_maybe_add_creds()).
+  const int on = 1;
+  if (::setsockopt(socket.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+    return std::unexpected(base::fault(errno, "SO_PASSCRED", {}));
   ::unlink(path.c_str());
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return std::unexpected(base::fault(errno, path, {}));

@@ -20,7 +20,7 @@ constexpr int kFault = 71;
 
 constexpr std::string_view kHelp =
     R"(usage: holdfastd [--socket PATH] [--state DIR] [--history FILE|none] [--policy phase_fair|writer_first|fifo]
-                 [--hooks DIR] [--group NAME] [--no-drop] [--verbose]
+                 [--hooks DIR] [--group NAME] [--guard auto|on|off] [--no-drop] [--verbose]
 The broker of holdfast: queues claims fairly and keeps them through its own restart. See holdfastd(8).
 )";
 
@@ -31,29 +31,34 @@ enum Option : int {
   kPolicy,
   kHooks,
   kGroup,
+  kGuard,
   kNoDrop,
   kVerbose,
   kHelpWanted,
   kVersion
 };
 
-constexpr std::array kOptions{option{"socket", required_argument, nullptr, kSocket},
-                              option{"state", required_argument, nullptr, kState},
-                              option{"history", required_argument, nullptr, kHistory},
-                              option{"policy", required_argument, nullptr, kPolicy},
-                              option{"hooks", required_argument, nullptr, kHooks},
-                              option{"group", required_argument, nullptr, kGroup},
-                              option{"no-drop", no_argument, nullptr, kNoDrop},
-                              option{"verbose", no_argument, nullptr, kVerbose},
-                              option{"help", no_argument, nullptr, kHelpWanted},
-                              option{"version", no_argument, nullptr, kVersion},
-                              option{}};
+constexpr std::array kOptions{
+    option{"socket", required_argument, nullptr, kSocket},   option{"state", required_argument, nullptr, kState},
+    option{"history", required_argument, nullptr, kHistory}, option{"policy", required_argument, nullptr, kPolicy},
+    option{"hooks", required_argument, nullptr, kHooks},     option{"group", required_argument, nullptr, kGroup},
+    option{"guard", required_argument, nullptr, kGuard},     option{"no-drop", no_argument, nullptr, kNoDrop},
+    option{"verbose", no_argument, nullptr, kVerbose},       option{"help", no_argument, nullptr, kHelpWanted},
+    option{"version", no_argument, nullptr, kVersion},       option{}};
 
 std::optional<holdfast::arbiter::Policy> policy_named(std::string_view name) {
   using enum holdfast::arbiter::Policy;
   if (name == "phase_fair") return phase_fair;
   if (name == "writer_first") return writer_first;
   if (name == "fifo") return fifo;
+  return std::nullopt;
+}
+
+std::optional<holdfast::broker::GuardUse> guard_use_named(std::string_view name) {
+  using enum holdfast::broker::GuardUse;
+  if (name == "auto") return automatic;
+  if (name == "on") return on;
+  if (name == "off") return off;
   return std::nullopt;
 }
 
@@ -89,6 +94,12 @@ std::optional<int> read(int count, char** arguments, Settings& settings) {
         break;
       case kGroup:
         settings.group = optarg;
+        break;
+      case kGuard:
+        if (const auto use = guard_use_named(optarg))
+          settings.guard = *use;
+        else
+          return usage();
         break;
       case kNoDrop:
         settings.privileges = holdfast::broker::Privileges::kept;

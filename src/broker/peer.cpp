@@ -48,6 +48,22 @@ std::optional<long> number_after(std::string_view text, std::string_view name) {
   return number;
 }
 
+// The last may be cut off, and then be another group's number: each is followed by a space (proc_pid_status(),
+// fs/proc/array.c).
+std::vector<gid_t> groups_in(std::string_view status) {
+  constexpr std::string_view kName = "\nGroups:\t";
+  std::vector<gid_t> groups;
+  const auto line = status.find(kName);
+  if (line == std::string_view::npos) return groups;
+  status.remove_prefix(line + kName.size());
+  status = status.substr(0, status.find('\n'));
+  for (std::size_t end = 0; (end = status.find(' ')) != std::string_view::npos; status.remove_prefix(end + 1)) {
+    gid_t group = 0;
+    if (std::from_chars(status.data(), status.data() + end, group).ec == std::errc{}) groups.push_back(group);
+  }
+  return groups;
+}
+
 Error dead() { return base::failure(errc::gone, "the process is dead", {}); }
 
 base::UniqueFd pidfd_of(int socket, pid_t pid) {
@@ -77,7 +93,7 @@ Result<Process> peer_of_socket(int socket) {
   return process;
 }
 
-Result<Process> process_of_pidfd(base::UniqueFd pidfd) {
+Result<Process> process_of_pidfd(base::UniqueFd& pidfd) {
   const auto pid = number_after(contents(fmt::format("/proc/self/fdinfo/{}", pidfd.get())),
                                 "\nPid:");  // Linux 5.3 (pidfd_show_fdinfo)
   if (!pid)
@@ -92,6 +108,7 @@ Result<Process> process_of_pidfd(base::UniqueFd pidfd) {
   process.peer.process = facts->id;
   process.peer.rights.uid = static_cast<uid_t>(*uid);
   process.peer.rights.gid = static_cast<gid_t>(*gid);
+  process.peer.rights.groups = groups_in(status);
   process.peer.user = base::user_name(process.peer.rights.uid);
   process.peer.command = base::printable(facts->command);
   process.pidfd = std::move(pidfd);

@@ -29,8 +29,9 @@ struct Process {
 /// Whoever connected the socket. The error says that it is dead, or in a pid namespace that we cannot see into.
 [[nodiscard]] Result<Process> peer_of_socket(int socket);
 
-/// The process of a pidfd that a client sent along; whose `rights` are its real user and group.
+/// The process of a pidfd that a client sent along; whose `rights` are its real user and group, and its groups.
+/// Taken out of `pidfd` when it is one: what closing another kind of descriptor does, nobody knows (closer.hpp).
 /// \returns invalid_argument for another kind of descriptor; gone when it is dead
-[[nodiscard]] Result<Process> process_of_pidfd(base::UniqueFd pidfd);
+[[nodiscard]] Result<Process> process_of_pidfd(base::UniqueFd& pidfd);
 
 }  // namespace holdfast::broker

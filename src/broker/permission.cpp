@@ -171,7 +171,8 @@ Result<> Permission::may_open(const Credentials& who, const device::Node& node) 
   if (!acting) return std::unexpected(acting.error());
   // Not by glibc's name, which without this call of the kernel would ask for the effective uid instead of the fsuid.
   const auto may = [&](int mode) {
-    return ::syscall(SYS_faccessat2, AT_FDCWD, node.path.c_str(), mode, AT_EACCESS) == 0;
+    return ::syscall(SYS_faccessat2, AT_FDCWD, node.path.c_str(), mode, AT_EACCESS) == 0 ||
+           errno == EBUSY;  // the guard's word, asked when the file's mode has said yes
   };
   if (may(R_OK) || may(W_OK)) return {};
   if (errno != EACCES && errno != EROFS) return std::unexpected(base::fault(errno, "access", node.path));

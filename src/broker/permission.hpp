@@ -27,6 +27,7 @@ struct Credentials {
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;
+  bool operator==(const Credentials&) const = default;
 };
 /// nullopt when `socket` is not a connected socket of this machine.
 [[nodiscard]] std::optional<Credentials> credentials_of(int socket);

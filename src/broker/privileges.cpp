@@ -16,11 +16,14 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <span>
 
 namespace holdfast::broker {
 namespace {
 
-constexpr std::array<cap_value_t, 4> kKept{CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_FOWNER};
+using Capabilities = std::span<const cap_value_t>;
+// The last is the guard's.
+constexpr std::array<cap_value_t, 5> kKept{CAP_SETUID, CAP_SETGID, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_BPF};
 
 struct CapDeleter {
   void operator()(cap_t sets) const { ::cap_free(sets); }
@@ -29,12 +32,12 @@ using Sets = std::unique_ptr<std::remove_pointer_t<cap_t>, CapDeleter>;
 
 std::unexpected<Error> failed(const char* what) { return std::unexpected(base::fault(errno, what, {})); }
 
-// What of kKept we have is permitted and effective, all else is gone; nothing is passed on by execve(2).
-Result<> keep_capabilities() {
+// What of `kept` we have is permitted and effective, all else is gone; nothing is passed on by execve(2).
+Result<> keep_capabilities(Capabilities kept) {
   const Sets present{::cap_get_proc()};
   const Sets wanted{::cap_init()};
   if (!present || !wanted) return failed("cap_get_proc");
-  for (const cap_value_t one : kKept) {
+  for (const cap_value_t one : kept) {
     cap_flag_value_t is_set = CAP_CLEAR;
     ::cap_get_flag(present.get(), one, CAP_PERMITTED, &is_set);
     if (is_set == CAP_CLEAR) continue;
@@ -47,9 +50,9 @@ Result<> keep_capabilities() {
 }
 
 // Needs CAP_SETPCAP, which root has until keep_capabilities(); a service has its unit file's bounding set.
-Result<> bound_capabilities() {
+Result<> bound_capabilities(Capabilities kept) {
   for (cap_value_t one = 0; CAP_IS_SUPPORTED(one); ++one)
-    if (std::ranges::find(kKept, one) == kKept.end() && ::cap_drop_bound(one) != 0) return failed("PR_CAPBSET_DROP");
+    if (std::ranges::find(kept, one) == kept.end() && ::cap_drop_bound(one) != 0) return failed("PR_CAPBSET_DROP");
   return {};
 }
 
@@ -83,14 +86,15 @@ Result<> make_directories(const std::string& user, const std::vector<std::string
   return {};
 }
 
-Result<Standing> drop_privileges(const std::string& user) {
+Result<Standing> drop_privileges(const std::string& user, GuardRight guard) {
+  const Capabilities kept{kKept.data(), kKept.size() - (guard == GuardRight::kept ? 0 : 1)};
   if (::geteuid() == 0) {
     const ::passwd* const entry = ::getpwnam(user.c_str());
-    if (auto bound = bound_capabilities(); !bound) return std::unexpected(std::move(bound.error()));
+    if (auto bound = bound_capabilities(kept); !bound) return std::unexpected(std::move(bound.error()));
     if (entry != nullptr)
       if (auto became = become(*entry); !became) return std::unexpected(std::move(became.error()));
   }
-  if (auto kept = keep_capabilities(); !kept) return std::unexpected(std::move(kept.error()));
+  if (auto done = keep_capabilities(kept); !done) return std::unexpected(std::move(done.error()));
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return failed("PR_SET_NO_NEW_PRIVS");
   return Standing{::geteuid(), ::getegid()};
 }

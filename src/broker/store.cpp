@@ -25,6 +25,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kWorthKeeping = 1s;
+// In a second: whoever claims and releases in a loop is not to keep systemd busy.
+constexpr int kMostAtOnce = 20;
 constexpr std::string_view kPrefix = "claim-";
 
 std::string name_of(wire::ClaimId claim) { return fmt::format("{}{}", kPrefix, static_cast<std::uint64_t>(claim)); }
@@ -141,7 +143,12 @@ void DescriptorStore::keep(wire::ClaimId claim, const claiming::Holding& holding
   if (!socket) return;
   const auto due = now + kWorthKeeping;
   entries_[claim] = {due, std::move(socket)};
-  if (!next_due_ || due < *next_due_) next_due_ = due;
+  wait_until(due);
+}
+
+void DescriptorStore::hurry(wire::ClaimId claim, Clock::time_point now) {
+  const auto entry = entries_.find(claim);
+  if (entry != entries_.end() && entry->second.due && may_send_at_once(now)) send(claim, entry->second, now);
 }
 
 void DescriptorStore::drop(wire::ClaimId claim) {
@@ -153,21 +160,40 @@ void DescriptorStore::drop(wire::ClaimId claim) {
 
 std::optional<DescriptorStore::Clock::time_point> DescriptorStore::next_due() const { return next_due_; }
 
+void DescriptorStore::wait_until(Clock::time_point due) {
+  if (!next_due_ || due < *next_due_) next_due_ = due;
+}
+
 void DescriptorStore::advance(Clock::time_point now) {
   if (!next_due_ || now < *next_due_) return;
   next_due_.reset();
   for (auto& [claim, entry] : entries_) {
     if (!entry.due) continue;
-    if (now < *entry.due) {
-      if (!next_due_ || *entry.due < *next_due_) next_due_ = entry.due;
-      continue;
-    }
-    // Not to be polled by systemd, which would close what has an error to tell.
-    const int fd = entry.socket.get();
-    ::sd_pid_notify_with_fds(0, 0, fmt::format("FDSTORE=1\nFDPOLL=0\nFDNAME={}", name_of(claim)).c_str(), &fd, 1);
-    entry.socket.reset();
-    entry.due.reset();
+    if (now < *entry.due)
+      wait_until(*entry.due);
+    else
+      send(claim, entry, now);
   }
+}
+
+bool DescriptorStore::may_send_at_once(Clock::time_point now) {
+  if (now >= second_ends_) {
+    second_ends_ = now + 1s;
+    sent_at_once_ = 0;
+  }
+  return sent_at_once_++ < kMostAtOnce;
+}
+
+void DescriptorStore::send(wire::ClaimId claim, Entry& entry, Clock::time_point now) {
+  // Not to be polled by systemd, which would close what has an error to tell.
+  const int fd = entry.socket.get();
+  const std::string words = fmt::format("FDSTORE=1\nFDPOLL=0\nFDNAME={}", name_of(claim));
+  if (::sd_pid_notify_with_fds(0, 0, words.c_str(), &fd, 1) <= 0) {
+    entry.due = now + kWorthKeeping;  // another time
+    return wait_until(*entry.due);
+  }
+  entry.socket.reset();
+  entry.due.reset();
 }
 
 }  // namespace holdfast::broker

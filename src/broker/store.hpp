@@ -6,8 +6,9 @@
 // is peeked at, so that it is there for the broker after the next, too.
 //
 // Two kinds of claims are not kept: those that ended before they were a second old, because systemd reads its messages
-// one by one; and those that hold O_EXCL, because that ends with the last copy, and systemd would close its own too
-// late for the next in the queue. Their clients have copies, and resume.
+// one by one, unless nobody but the broker has their descriptors any more; and those that hold O_EXCL, because that
+// ends with the last copy, and systemd would close its own too late for the next in the queue. Clients that have copies
+// resume.
 #pragma once
 
 #include "base/process_fd.hpp"
@@ -39,6 +40,8 @@ class DescriptorStore {
 
   /// Kept once it is a second old. A claim that is kept already stays as it is.
   void keep(wire::ClaimId claim, const claiming::Holding& holding, Clock::time_point now);
+  /// Kept at once, unless there were too many of these: nobody else has its descriptors any more.
+  void hurry(wire::ClaimId claim, Clock::time_point now);
   /// Before its marks are given back.
   void drop(wire::ClaimId claim);
 
@@ -52,9 +55,15 @@ class DescriptorStore {
     std::optional<Clock::time_point> due;
     base::UniqueFd socket;
   };
+  void send(wire::ClaimId claim, Entry& entry, Clock::time_point now);
+  void wait_until(Clock::time_point due);
+  bool may_send_at_once(Clock::time_point now);
+
   bool is_there_ = false;
   std::map<wire::ClaimId, Entry> entries_;
   std::optional<Clock::time_point> next_due_;  // of an entry, or earlier
+  Clock::time_point second_ends_{};
+  int sent_at_once_ = 0;
 };
 
 }  // namespace holdfast::broker

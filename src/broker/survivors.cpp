@@ -22,7 +22,7 @@ namespace holdfast::broker {
 std::optional<Process> living_owner(const ClaimRecord& claim) {
   base::UniqueFd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, claim.owner.pid, 0))};
   if (!pidfd) return std::nullopt;
-  auto process = process_of_pidfd(std::move(pidfd));
+  auto process = process_of_pidfd(pidfd);
   if (!process || process->peer.process != claim.owner) return std::nullopt;
   return std::move(*process);
 }
@@ -114,7 +114,8 @@ claiming::Holding lock_files_of(const ClaimRecord& claim, const base::Places& pl
 
 namespace {
 
-// Made for the claim, and not by whoever has its owner's number by now: that one was born later.
+// Made for the claim, and not by whoever has its owner's number by now: that one was born later. A file that was passed
+// on is written a moment after the journal; it is the claim's as long as no living process can have made it.
 bool was_made_for(const JournalClaim& entry, const std::string& path) {
   const auto file = convention::read_uucp(path);
   struct stat status{};
@@ -123,7 +124,7 @@ bool was_made_for(const JournalClaim& entry, const std::string& path) {
     return false;
   const wire::WallTime made{std::chrono::seconds{status.st_mtim.tv_sec} +
                             std::chrono::nanoseconds{status.st_mtim.tv_nsec}};
-  return made <= entry.written;
+  return made <= entry.written || file->stale;
 }
 
 }  // namespace

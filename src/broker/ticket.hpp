@@ -56,6 +56,7 @@ struct Node {
   device::DeviceId id;
   std::string path;
   bool named = false;
+  bool locked_only = false;  ///< a partition's disk: the claim takes a lock of it, not the device
 };
 
 /// A wish to change the mode of what is held.
@@ -103,11 +104,15 @@ struct Ticket {
 
   std::optional<std::uint32_t> told_ahead;  ///< what the last Queued said
   wire::Place place{};
+  std::string lock_file;  ///< what it will say, should another's be passed on to it
   bool hooks_ran = false;
   std::optional<Error> in_the_way;  ///< the stranger
   DoneLater before;                 ///< who must not hear of his release before we had our try
 
   claiming::Holding holding;
+  Guarding guarding = Guarding::automatic;
+  std::optional<guard::Enforced> enforced;
+  std::uint64_t enforced_by = 0;       ///< which guard knows of it (Enforcer::installed())
   std::vector<arbiter::Token> tokens;  ///< of `nodes`
   std::optional<arbiter::Time> until;
   arbiter::Time granted;

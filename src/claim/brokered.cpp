@@ -29,9 +29,11 @@ constexpr auto kFirstAnswer = 30s;
 constexpr auto kAfterDeadline = 2s;
 constexpr auto kCancelPatience = 1s;
 constexpr auto kReconnectPause = 20ms;
+// For a broker that is busy; longer than that nobody would wait for a destructor.
+constexpr auto kReleasePatience = 1s;
 
 // Numbers of the public words go over the wire as they are.
-static_assert(static_cast<int>(wire::Ending::device_gone) == static_cast<int>(Notice::Kind::device_gone));
+static_assert(static_cast<int>(wire::Ending::denied) == static_cast<int>(Notice::Kind::denied));
 
 Error error_of(wire::Refused&& refused) {
   Error error;
@@ -45,6 +47,14 @@ Error error_of(wire::Refused&& refused) {
 
 Error no_broker(std::string_view what, std::string_view why) {
   return base::failure(errc::system_fault, fmt::format("{} needs the broker: {}", what, why), {});
+}
+
+// What of the claim cannot be had without it.
+std::optional<std::string_view> needs_the_broker(const Options& options, const Owner& owner) {
+  if (options.lease) return "a time limit";
+  if (options.guarding == Guarding::required) return "the guard";
+  if (owner.afterwards == Afterwards::stays) return "a claim for another process";
+  return std::nullopt;
 }
 
 std::vector<wire::DeviceName> names_of(std::span<const device::Device> devices) {
@@ -137,11 +147,13 @@ class Asking {
     claim.place = place_;
     claim.owner = given(owner_);
     claim.purpose = base::printable(options_.purpose, wire::kMostPurpose);
+    claim.guarding = options_.guarding;
     return claim;
   }
 
   [[nodiscard]] ConventionSet ours() const {
     ConventionSet ours = owner_.by_us;
+    if (owner_.afterwards == Afterwards::stays) return ours;  // another process's, and we are about to go
     for (int i = 0; i < kConventionCount; ++i)
       if (kNeverTheBrokers.contains(static_cast<Convention>(i))) ours = ours.with(static_cast<Convention>(i));
     return ours;
@@ -212,10 +224,12 @@ class Asking {
       give_up(granted.claim);
       holding->let_go();
       const bool waits = options_.wait.waits() && taken.error().code == errc::refused;
-      return waits ? alone(taken.error().message) : refused(std::move(taken.error()));
+      const bool can_do_without = !needs_the_broker(options_, owner_);
+      return waits && can_do_without ? alone(taken.error().message) : refused(std::move(taken.error()));
     }
     auto ticket = std::make_unique<Ticket>(std::move(link_), granted.claim, options_, owner_);
     ticket->set_lapse(granted.lapses_in);
+    ticket->set_enforcement(granted.enforcement);
     return Claimed{std::move(*holding), std::move(ticket)};
   }
 
@@ -241,11 +255,14 @@ class Asking {
     link_.close();
   }
 
-  // Until a new broker is there. Whoever does not wait tries once: a connection that was kept may be an old one.
+  // Until a new broker is there, or it is time to do without. Whoever does not wait tries once: a connection that was
+  // kept may be an old one.
   std::expected<void, Silence> reconnect() {
     const bool was_kept = link_.was_kept();
     link_.close();
-    const auto end = Clock::now() + (options_.wait.waits() ? Link::kPatience : 0s);
+    const auto end = !options_.wait.waits()               ? Clock::now()
+                     : needs_the_broker(options_, owner_) ? Clock::time_point::max()
+                                                          : Clock::now() + Link::kPatience;
     if (!options_.wait.waits() && !was_kept) return std::unexpected{Silence::gone};
     while (true) {
       if (auto link = Link::open(socket_)) {
@@ -305,8 +322,7 @@ class Asking {
 
 Result<Claimed> without_broker(std::span<const std::string> devices, const Options& options, const Owner& owner,
                                std::string_view why) {
-  if (options.lease) return std::unexpected(no_broker("a time limit", why));
-  if (owner.afterwards == Afterwards::stays) return std::unexpected(no_broker("a claim for another process", why));
+  if (const auto what = needs_the_broker(options, owner)) return std::unexpected(no_broker(*what, why));
   auto taken = take(devices, options, owner.id);
   if (!taken) return std::unexpected(std::move(taken.error()));
   return Claimed{std::move(*taken), nullptr};
@@ -319,6 +335,14 @@ std::string nobody_at(const std::string& socket) {
 
 }  // namespace
 
+bool covers_sg(std::span<const device::Device> devices, Cover cover) {
+  return std::ranges::any_of(devices, [&](const device::Device& device) {
+    return std::ranges::any_of(device::covered_nodes(device, cover), [](const device::Covered& covered) {
+      return covered.family == device::Family::scsi_generic;
+    });
+  });
+}
+
 Result<Claimed> claim_either_way(std::span<const std::string> devices, const Options& options, const Owner& owner) {
   if (options.way == Way::never_broker) return without_broker(devices, options, owner, "it was not to be asked");
   const bool makes_sense = !devices.empty() && !options.conventions.empty();
@@ -329,14 +353,12 @@ Result<Claimed> claim_either_way(std::span<const std::string> devices, const Opt
   if (!identified) return std::unexpected(std::move(identified.error()));
   if (identified->size() > wire::kMostDevices)
     return without_broker(devices, options, owner, fmt::format("it takes {} devices at most", wire::kMostDevices));
-  // The description of an sg node carries O_EXCL together with all other locks.
-  const bool one_for_all = std::ranges::any_of(*identified, [&](const device::Device& device) {
-    return std::ranges::any_of(device::covered_nodes(device, options.cover), [](const device::Covered& covered) {
-      return covered.family == device::Family::scsi_generic;
-    });
-  });
-  if (one_for_all && owner.by_us.contains(Convention::o_excl))
-    return without_broker(devices, options, owner, "an sg node is locked by one process");
+  // Nor may the broker look at the drive (sr) without O_EXCL on sg, which would spoil what another program burns
+  // (take.cpp, knock_at_drives()).
+  const bool one_for_all = covers_sg(*identified, options.cover);
+  if (one_for_all && owner.by_us.contains(Convention::o_excl) && options.conventions.contains(Convention::o_excl))
+    return without_broker(devices, options, owner,
+                          "O_EXCL on a drive's sg node is one process's; --without o_excl does without");
   if (covered_by_run_above(*identified, options, owner))
     return without_broker(devices, options, owner, "the holdfast run above keeps the device");
   auto answer = Asking{std::move(*link), socket, std::move(*identified), options, owner}.ask();
@@ -420,6 +442,7 @@ bool Ticket::resume(Holding& holding) {
   epoch_ = link_.epoch();
   claim_ = granted->claim;
   if (granted->lapses_in) set_lapse(granted->lapses_in);
+  enforcement_ = granted->enforcement;
   if (options_.owner_scope == OwnerScope::tree) link_.share_with_children();
   for (const Packet& packet : aside) take_in(packet, holding);
   holding.notice_also(link_.fd());
@@ -447,6 +470,7 @@ Result<> Ticket::change(Holding& holding, Mode mode, const wire::FromClient& mes
   const auto* const granted = std::get_if<wire::Granted>(&answer->body);
   if (granted == nullptr) return std::unexpected(base::failure(errc::system_fault, "the broker makes no sense", {}));
   options_.mode = mode;
+  enforcement_ = granted->enforcement;
   if (mode == Mode::exclusive)
     if (auto adopted = adopt_exclusive(holding, granted->marks, std::move(answer->descriptors),
                                        {.options = options_, .owner = owner_.id});
@@ -486,18 +510,32 @@ Result<std::chrono::nanoseconds> Ticket::renew(Holding& holding, std::chrono::na
 
 void Ticket::release(Holding& holding) noexcept {
   holding.close_what_only_closing_ends();
-  if (!ended_) {
-    std::vector<Packet> aside;
-    if (!link_.ask(wire::Release{claim_}, aside)) {
-      link_.close();
-      holding.give_back();
-      // A broker that was started anew knows of the claim from its journal.
-      Link::release_later(claim_);
-      if (auto link = Link::open()) link_ = std::move(*link);
-    }
-  }
+  if (!ended_) tell_release(holding);
   holding.let_go();
   Link::keep(std::move(link_));
+}
+
+// What nobody else can have a copy of may go on to the next holder as it is, over the same descriptions: from the
+// moment in which the broker may read this, nothing here has power over them.
+void Ticket::tell_release(Holding& holding) noexcept {
+  const bool is_ours_alone = holding.mode() == Mode::exclusive && options_.owner_scope == OwnerScope::process &&
+                             !has_copies_elsewhere_ && !holding.is_handed_out();
+  std::vector<Packet> aside;
+  const auto number = link_.send(wire::Release{claim_, is_ours_alone ? wire::Copies::closed : wire::Copies::kept}, {},
+                                 kReleasePatience);
+  if (number && is_ours_alone) holding.let_go_but_lock_files();
+  const auto answer = number ? link_.answer_to(*number, aside, kReleasePatience)
+                             : std::expected<Packet, Silence>{std::unexpected{number.error()}};
+  if (answer) return;
+  link_.close();
+  // A broker that lives hears of it when it reads on, and gives back what we have no power over any more.
+  const bool is_silent = answer.error() == Silence::deadline;
+  if (is_silent && is_ours_alone) return;
+  holding.give_back();
+  if (is_silent) return;
+  // A broker that was started anew knows of the claim from its journal.
+  Link::release_later(claim_);
+  if (auto link = Link::open(broker_socket(), kReleasePatience)) link_ = std::move(*link);
 }
 
 namespace {

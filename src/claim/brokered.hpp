@@ -10,6 +10,7 @@
 #include "claim/holding.hpp"
 #include "claim/link.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -57,15 +58,21 @@ class Ticket {
   [[nodiscard]] Result<std::chrono::nanoseconds> renew(Holding& holding, std::chrono::nanoseconds lease);
   [[nodiscard]] std::optional<std::chrono::nanoseconds> time_left() const;
   void set_lapse(std::optional<wire::Duration> lapses_in);
+  /// As the broker has said, which marks alone do not show.
+  [[nodiscard]] Enforcement enforcement() const { return enforcement_; }
+  void set_enforcement(Enforcement enforcement) { enforcement_ = enforcement; }
   /// Gives back through the broker, and by ourselves when there is none any more.
   void release(Holding& holding) noexcept;
   void share_with_children() noexcept { link_.share_with_children(); }
+  /// Other processes may have copies of the descriptors from now on.
+  void has_copies_elsewhere() noexcept { has_copies_elsewhere_ = true; }
 
  private:
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] std::expected<Packet, Silence> ask(Holding& holding, const wire::FromClient& message);
   [[nodiscard]] bool resume(Holding& holding);
   [[nodiscard]] Result<> change(Holding& holding, Mode mode, const wire::FromClient& message);
+  void tell_release(Holding& holding) noexcept;
   void take_in(const Packet& packet, const Holding& holding);
   void end(const Holding& holding, errc why, const Notice& notice);
 
@@ -77,13 +84,24 @@ class Ticket {
   std::vector<Notice> notices_;
   std::optional<Clock::time_point> lapse_;
   std::optional<Error> ended_;
+  Enforcement enforcement_ = Enforcement::advisory;
+  bool has_copies_elsewhere_ = false;
   bool forgotten_ = false;  // by the broker: the claim goes on without it
 };
 
 struct Claimed {
   Holding holding;
   std::unique_ptr<Ticket> ticket;  ///< nullptr: the broker knows nothing of it
+
+  [[nodiscard]] Enforcement enforcement() const {
+    const Enforcement marks = holding.enforcement();
+    return ticket ? std::max(marks, ticket->enforcement()) : marks;
+  }
 };
+/// Whether a claim covers an sg node: its description carries O_EXCL together with all other locks, and keeps
+/// everybody else from opening it, so that what the broker had of it could not be handed over to a command.
+[[nodiscard]] bool covers_sg(std::span<const device::Device> devices, Cover cover);
+
 /// As take(), through the broker where it is there.
 [[nodiscard]] Result<Claimed> claim_either_way(std::span<const std::string> devices, const Options& options,
                                                const Owner& owner);

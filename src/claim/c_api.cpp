@@ -2,6 +2,7 @@
 // c_api.cpp - the front door for C: the same claims, errno for an answer. Nothing is decided here.
 #include <holdfast/holdfast.h>
 #include <holdfast/claim.hpp>
+#include <holdfast/watch.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -18,6 +19,10 @@ struct hf_claim {
   holdfast::Claim claim;
   std::mutex mutex{};                      // of what follows
   std::deque<holdfast::Notice> notices{};  // taken from the claim, not yet from us
+};
+
+struct hf_watch {
+  holdfast::Watch watch;
 };
 
 namespace {
@@ -87,7 +92,8 @@ int invalid(const char* what, hf_error* out) {
   return fail(error, out);
 }
 
-constexpr std::uint32_t kKnownFlags = HF_SHARED | HF_UNIT | HF_NO_OPEN | HF_INTERRUPTED | HF_TREE | HF_NO_BROKER;
+constexpr std::uint32_t kKnownFlags =
+    HF_SHARED | HF_UNIT | HF_NO_OPEN | HF_INTERRUPTED | HF_TREE | HF_NO_BROKER | HF_GUARDED | HF_UNGUARDED;
 
 // A time longer than nanoseconds can count is cut.
 std::chrono::nanoseconds milliseconds_at_most(std::int64_t count) {
@@ -95,11 +101,22 @@ std::chrono::nanoseconds milliseconds_at_most(std::int64_t count) {
   return std::min(std::chrono::milliseconds{count}, kMost);
 }
 
+// HF_WAIT_NONE, HF_WAIT_FOREVER or milliseconds; a wait longer than the clock can count is one for ever.
+holdfast::Wait wait_of(std::int64_t milliseconds) {
+  using holdfast::Wait;
+  constexpr std::int64_t kLongest =
+      std::chrono::duration_cast<std::chrono::milliseconds>(Wait::Clock::duration::max()).count();
+  if (milliseconds == HF_WAIT_NONE) return Wait::none();
+  if (milliseconds == HF_WAIT_FOREVER || milliseconds > kLongest) return Wait::for_ever();
+  return Wait::at_most(std::chrono::milliseconds{milliseconds});
+}
+
 // False when the caller's words make no sense to this version.
 bool translate(const hf_options& from, holdfast::Options& to) {
   if (from.size != sizeof from || (from.flags & ~kKnownFlags) != 0 || from.wait_ms < HF_WAIT_FOREVER ||
       (from.conventions >> holdfast::kConventionCount) != 0 || from.lease_ms < 0 || from.priority < HF_IDLE ||
-      from.priority > HF_URGENT || from.reserved != 0)
+      from.priority > HF_URGENT || from.reserved != 0 ||
+      (from.flags & (HF_GUARDED | HF_UNGUARDED)) == (HF_GUARDED | HF_UNGUARDED))
     return false;
   using namespace holdfast;
   if ((from.flags & HF_SHARED) != 0) to.mode = Mode::shared;
@@ -109,17 +126,54 @@ bool translate(const hf_options& from, holdfast::Options& to) {
   if ((from.flags & HF_TREE) != 0) to.owner_scope = OwnerScope::tree;
   for (int i = 0; i < kConventionCount; ++i)
     if ((from.conventions >> i & 1U) != 0) to.conventions = to.conventions.without(static_cast<Convention>(i));
-  if (from.wait_ms == HF_WAIT_FOREVER) to.wait = Wait::for_ever();
-  // A wait longer than the clock can count is a wait for ever.
-  constexpr std::int64_t kLongest =
-      std::chrono::duration_cast<std::chrono::milliseconds>(Wait::Clock::duration::max()).count();
-  if (from.wait_ms > 0)
-    to.wait = from.wait_ms > kLongest ? Wait::for_ever() : Wait::at_most(std::chrono::milliseconds{from.wait_ms});
+  to.wait = wait_of(from.wait_ms);
   if (from.purpose != nullptr) to.purpose = from.purpose;
   if ((from.flags & HF_NO_BROKER) != 0) to.way = Way::never_broker;
+  if ((from.flags & HF_GUARDED) != 0) to.guarding = Guarding::required;
+  if ((from.flags & HF_UNGUARDED) != 0) to.guarding = Guarding::off;
   to.priority = static_cast<Priority>(from.priority - HF_IDLE);
   if (from.lease_ms > 0) to.lease = milliseconds_at_most(from.lease_ms);
   return true;
+}
+
+std::vector<std::string> names_of(const char* const* devices, std::size_t count) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < count; ++i) names.emplace_back(devices[i]);
+  return names;
+}
+
+bool is_any_missing(const char* const* devices, std::size_t count) {
+  return std::any_of(devices, devices + count, [](const char* name) { return name == nullptr; });
+}
+
+// One bit for each EventKind, in its order; a static_assert below holds the two together.
+holdfast::EventKinds kinds_of(std::uint32_t bits) {
+  holdfast::EventKinds kinds;
+  for (int i = 0; i < holdfast::kEventKindCount; ++i)
+    if (bits == 0 || (bits >> i & 1U) != 0) kinds = kinds.with(static_cast<holdfast::EventKind>(i));
+  return kinds;
+}
+static_assert(HF_EVENT_MISSED == 1U << static_cast<unsigned>(holdfast::EventKind::missed) &&
+              holdfast::kEventKindCount == 12);
+
+std::int64_t milliseconds_of(std::chrono::nanoseconds time) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+}
+
+void translate(const holdfast::Event& from, hf_event& to) {
+  to = {};
+  to.kind = 1U << static_cast<unsigned>(from.kind);
+  to.shared = from.mode == holdfast::Mode::shared ? 1 : 0;
+  to.at_ms = std::chrono::floor<std::chrono::milliseconds>(from.at.time_since_epoch()).count();
+  to.waited_ms = milliseconds_of(from.waited);
+  to.held_ms = milliseconds_of(from.held);
+  to.pid = from.who.pid;
+  copy(from.who.command, to.command);
+  copy(from.who.user, to.user);
+  copy(from.device, to.device);
+  copy(from.number, to.number);
+  copy(from.who.purpose, to.purpose);
+  copy(from.detail, to.detail);
 }
 
 }  // namespace
@@ -134,12 +188,8 @@ int hf_claim_devices(hf_claim** claim, const char* const* devices, size_t count,
   holdfast::Options words;
   if (options != nullptr && !translate(*options, words))
     return invalid("options of another version, or unknown ones", error);
-  std::vector<std::string> names;
-  for (size_t i = 0; i < count; ++i) {
-    if (devices[i] == nullptr) return invalid("a device name is NULL", error);
-    names.emplace_back(devices[i]);
-  }
-  auto taken = holdfast::claim(names, words);
+  if (is_any_missing(devices, count)) return invalid("a device name is NULL", error);
+  auto taken = holdfast::claim(names_of(devices, count), words);
   if (!taken) return fail(taken.error(), error);
   *claim = new (std::nothrow) hf_claim{std::move(*taken)};
   if (*claim != nullptr) return 0;
@@ -202,5 +252,32 @@ int hf_claim_leave_to_exec(hf_claim* claim) {
 }
 
 void hf_release(hf_claim* claim) { delete claim; }
+
+int hf_watch_devices(hf_watch** watch, const char* const* devices, size_t count, uint32_t kinds, hf_error* error) {
+  if (watch == nullptr) return invalid("no place for the watch", error);
+  *watch = nullptr;
+  if ((devices == nullptr && count > 0) || is_any_missing(devices, count))
+    return invalid("a device name is NULL", error);
+  if ((kinds >> holdfast::kEventKindCount) != 0) return invalid("unknown kinds of event", error);
+  auto opened = holdfast::Watch::open(names_of(devices, count), kinds_of(kinds));
+  if (!opened) return fail(opened.error(), error);
+  *watch = new (std::nothrow) hf_watch{std::move(*opened)};
+  if (*watch != nullptr) return 0;
+  errno = ENOMEM;
+  return -1;
+}
+
+int hf_watch_fd(const hf_watch* watch) { return watch == nullptr ? invalid("no watch", nullptr) : watch->watch.fd(); }
+
+int hf_watch_event(hf_watch* watch, hf_event* event, int64_t wait_ms) {
+  if (watch == nullptr || event == nullptr || wait_ms < HF_WAIT_FOREVER)
+    return invalid("no watch, or no place for the event, or no such wait", nullptr);
+  const auto next = watch->watch.next(wait_of(wait_ms));
+  if (!next) return next.error().code == errc::timed_out ? 0 : fail(next.error(), nullptr);
+  translate(*next, *event);
+  return 1;
+}
+
+void hf_watch_close(hf_watch* watch) { delete watch; }
 
 }  // extern "C"

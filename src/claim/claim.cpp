@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
@@ -160,7 +161,10 @@ Result<> Claim::upgrade() {
 }
 
 Result<> Claim::leave_to_exec() {
-  return while_held(state_.get(), [](State& state) { return set_close_on_exec(state, 0); });
+  return while_held(state_.get(), [](State& state) {
+    if (state.ticket) state.ticket->has_copies_elsewhere();
+    return set_close_on_exec(state, 0);
+  });
 }
 
 Result<> Claim::keep_from_exec() {
@@ -176,7 +180,8 @@ Mode Claim::mode() const noexcept {
 Enforcement Claim::enforcement() const noexcept {
   if (!held()) return Enforcement::advisory;
   const std::lock_guard guard{state_->mutex};
-  return state_->holding.enforcement();
+  const Enforcement marks = state_->holding.enforcement();
+  return state_->ticket ? std::max(marks, state_->ticket->enforcement()) : marks;
 }
 
 std::vector<std::string> Claim::nodes() const {

@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <termios.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -44,6 +46,7 @@ Holding& Holding::operator=(Holding&& other) noexcept {
   waited_with_ = std::move(other.waited_with_);
   watch_ = std::exchange(other.watch_, std::nullopt);
   mode_ = other.mode_;
+  handed_out_ = other.handed_out_;
   return *this;
 }
 
@@ -53,12 +56,14 @@ void Holding::give_back() noexcept {
   use_.clear();
   // What needs the node open goes first, then the nodes are closed, then the lock files and the proxies: nobody opens
   // the device while its last close still moves modem lines.
-  while (!marks_.empty() && convention::entry(marks_.back()->view().convention).phase == convention::Phase::opened) {
+  while (!marks_.empty() && convention::entry(marks_.back()->convention()).phase == convention::Phase::opened) {
     marks_.back()->give_back();
     marks_.pop_back();
   }
   for (HeldNode& node : std::views::reverse(nodes_)) node.file.reset();
   while (!marks_.empty()) {
+    if (Mark* const proxy = mode_ == Mode::shared ? proxy_beside(*marks_.back()) : nullptr; proxy != nullptr)
+      marks_.back()->leave_to_sharers(*proxy);
     marks_.back()->give_back();
     marks_.pop_back();
   }
@@ -67,11 +72,28 @@ void Holding::give_back() noexcept {
   watch_.reset();
 }
 
+Mark* Holding::proxy_beside(const Mark& mark) const {
+  if (mark.convention() != Convention::uucp) return nullptr;
+  const device::DeviceId node = mark.view().node.id;
+  const auto proxy = std::ranges::find_if(marks_, [&](const auto& other) {
+    return other->convention() == Convention::proxy && other->view().node.id == node;
+  });
+  return proxy == marks_.end() ? nullptr : proxy->get();
+}
+
 void Holding::let_go() noexcept {
   for (const auto& mark : marks_)
-    if (mark->view().convention == Convention::driver) mark->give_back();
+    if (mark->convention() == Convention::driver) mark->give_back();
   use_.clear();
   marks_.clear();
+  nodes_.clear();
+  waited_with_.reset();
+  watch_.reset();
+}
+
+void Holding::let_go_but_lock_files() noexcept {
+  use_.clear();
+  std::erase_if(marks_, [](const auto& mark) { return mark->convention() != Convention::uucp; });
   nodes_.clear();
   waited_with_.reset();
   watch_.reset();
@@ -104,7 +126,7 @@ Result<> Holding::take_also(ConventionSet conventions, const Options& options, b
   for (const convention::Entry& entry : convention::table()) {
     if (!conventions.contains(entry.id) || !options.conventions.contains(entry.id)) continue;
     for (const HeldNode& node : nodes_) {
-      if (entry.inapplicable(node.subject) || (entry.id == Convention::driver && node.subject.fd < 0)) continue;
+      if (entry.inapplicable(node.subject)) continue;
       auto taken = entry.take(node.subject, terms);
       if (taken) {
         marks_.push_back(std::move(*taken));
@@ -121,7 +143,7 @@ Result<> Holding::take_also(ConventionSet conventions, const Options& options, b
 
 Result<> Holding::follow(Mode mode) {
   for (const auto& mark : marks_) {
-    if (mark->view().convention == Convention::o_excl) continue;
+    if (mark->convention() == Convention::o_excl) continue;
     auto changed = mark->change_mode(mode);
     if (!changed && changed.error().kind != Obstacle::Kind::unavailable)
       return std::unexpected(std::move(changed.error().error));
@@ -132,7 +154,39 @@ Result<> Holding::follow(Mode mode) {
 
 void Holding::drop_exclusive() noexcept {
   for (const auto& mark : marks_)
-    if (mark->view().convention == Convention::o_excl) mark->lend();
+    if (mark->convention() == Convention::o_excl || mark->convention() == Convention::driver) mark->lend();
+}
+
+namespace {
+
+// The very node, with the rights with which it was opened.
+bool is_as_opened(const HeldNode& node) {
+  struct stat now{};
+  return ::lstat(node.subject.node.path.c_str(), &now) == 0 && S_ISCHR(now.st_mode) &&
+         now.st_dev == node.subject.node.inode.dev && now.st_ino == node.subject.node.inode.ino &&
+         now.st_ctim.tv_sec == node.changed.tv_sec && now.st_ctim.tv_nsec == node.changed.tv_nsec;
+}
+
+bool outlives_its_closes(const HeldNode& node) {
+  termios state{};
+  return node.subject.family == Family::pseudo_terminal && ::tcgetattr(node.file.get(), &state) == 0 &&
+         (state.c_cflag & HUPCL) == 0 && (::fcntl(node.file.get(), F_GETFL) & (O_NONBLOCK | O_ASYNC)) == O_NONBLOCK;
+}
+
+}  // namespace
+
+bool Holding::can_be_passed_on() const {
+  return mode_ == Mode::exclusive && !nodes_.empty() && unavailable_.empty() && use_.empty() &&
+         std::ranges::all_of(nodes_,
+                             [](const HeldNode& node) {
+                               return node.file ? outlives_its_closes(node) && is_as_opened(node)
+                                                : device::still_there(node.subject.node).has_value();
+                             }) &&
+         std::ranges::all_of(marks_, [](const auto& mark) { return mark->can_be_passed_on(); });
+}
+
+void Holding::passed_to(const convention::Terms& terms, std::chrono::system_clock::time_point since) noexcept {
+  for (const auto& mark : marks_) mark->passed_to(terms, since);
 }
 
 void Holding::lay_out(Cover cover) {
@@ -191,8 +245,9 @@ std::vector<MarkReport> Holding::report() const {
 Enforcement Holding::enforcement() const {
   const bool all_native = std::ranges::all_of(devices_, [&](const device::Device& device) {
     return std::ranges::any_of(marks_, [&](const auto& mark) {
+      if (!convention::entry(mark->convention()).native) return false;
       const MarkView view = mark->view();
-      return view.node.id == device.node.id && convention::entry(view.convention).native && view.notes.empty();
+      return view.node.id == device.node.id && view.notes.empty();
     });
   });
   return all_native && !devices_.empty() && mode_ == Mode::exclusive ? Enforcement::native : Enforcement::advisory;
@@ -260,7 +315,10 @@ Result<int> Holding::use_fd(std::size_t index) {
       std::ranges::find_if(nodes_, [&](const HeldNode& node) { return node.subject.node.id == device.node.id; });
   const bool one_description = device.family == Family::terminal || device.family == Family::pseudo_terminal ||
                                device.family == Family::scsi_generic;
-  if (one_description && held != nodes_.end() && held->file) return held->file.get();
+  if (one_description && held != nodes_.end() && held->file) {
+    handed_out_ = true;
+    return held->file.get();
+  }
   use_.resize(devices_.size());
   if (use_[index]) return use_[index].get();
   const int common = O_NOCTTY | O_NONBLOCK;

@@ -22,6 +22,7 @@ struct HeldNode {
   convention::Subject subject;  ///< subject.fd is owned by `file`; subject.device points into the holding
   base::ProcessFd file;
   bool covered = false;  ///< its other marks are held by a `holdfast run` above us
+  timespec changed{};    ///< when its rights were changed last, as it was opened; of a pseudo-terminal alone
 };
 
 /// Everything taken for one claim. Move-only; the destructor gives back in reverse order of taking.
@@ -39,6 +40,12 @@ class Holding {
   /// Closes all copies and changes nothing else: of a claim that another process holds over the same descriptions.
   /// What only this process can give back (the driver's lock) is given back.
   void let_go() noexcept;
+  /// The same, but gives back what only lock files are there for once the other process is dead: those that name our
+  /// owner still. To be followed by let_go() or give_back().
+  void let_go_but_lock_files() noexcept;
+  /// Whether fd() has shown a description that carries locks: what is done with that is not known here, and may outlive
+  /// its descriptor (F_SETOWN, epoll(7)).
+  [[nodiscard]] bool is_handed_out() const { return handed_out_; }
   /// Closes what keeps others out until its last copy is closed, O_EXCL and the descriptors of use_fd(), because no
   /// other process can give that back by name. The rest is kept.
   void close_what_only_closing_ends() noexcept;
@@ -48,8 +55,15 @@ class Holding {
   /// Another process has changed the mode of the marks over the same descriptions: changes what is this one's alone.
   /// O_EXCL is left to drop_exclusive() and to what adopt_exclusive() brings.
   [[nodiscard]] Result<> follow(Mode mode);
-  /// Closes our copies of O_EXCL descriptions, as a shared claim has none.
+  /// Gives up what is this process's alone and a shared claim has none of: our copies of O_EXCL descriptions, and the
+  /// driver's lock.
   void drop_exclusive() noexcept;
+  /// Whether all of it can become another claim of the same devices as it is: whoever took it anew would find what is
+  /// here, and whoever had it before would have left nothing behind by closing. So no node is open but a
+  /// pseudo-terminal, whose other end keeps its state over all closes; and with HUPCL set its user wants that end to
+  /// hear of the close.
+  [[nodiscard]] bool can_be_passed_on() const;
+  void passed_to(const convention::Terms& terms, std::chrono::system_clock::time_point since) noexcept;
   /// Lets forked children inherit the descriptors (OwnerScope::tree).
   void share_with_children() noexcept;
 
@@ -86,6 +100,8 @@ class Holding {
   /// The nodes that claims of `devices_` cover, in the one global order.
   void lay_out(Cover cover);
   [[nodiscard]] Result<> change_mode(Mode mode);
+  /// Of a mark that sharers leave to each other.
+  [[nodiscard]] convention::Mark* proxy_beside(const convention::Mark& mark) const;
 
   std::vector<device::Device> devices_;
   std::vector<HeldNode> nodes_;
@@ -96,6 +112,7 @@ class Holding {
   base::UniqueFd waited_with_;
   std::optional<Watch> watch_;
   Mode mode_ = Mode::exclusive;
+  bool handed_out_ = false;
 };
 
 /// Where an attempt met somebody, or what it could not do.
@@ -109,7 +126,8 @@ struct Obstruction {
 /// may open them. \returns also gone, when one of them is not there any more
 [[nodiscard]] std::expected<Holding, Obstruction> attempt(std::span<const device::Device> devices,
                                                           const Options& options, base::ProcessId owner,
-                                                          const base::Places& places = {});
+                                                          const base::Places& places = {},
+                                                          const convention::LockDirectoryRights* rights = nullptr);
 
 /// Who the devices are, each once, in the order given; not_permitted when one of them may not be opened.
 [[nodiscard]] Result<std::vector<device::Device>> identify(std::span<const std::string> devices,

@@ -75,14 +75,14 @@ std::expected<void, Silence> await(int fd, short events, const Link::Until& unti
   }
 }
 
-base::ProcessFd connected(const std::string& path) {
+base::ProcessFd connected(const std::string& path, Clock::duration patience) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) return {};
   std::memcpy(address.sun_path, path.data(), path.size());
   base::UniqueFd socket{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!socket) return {};
-  const auto end = Clock::now() + Link::kPatience;
+  const auto end = Clock::now() + patience;
   while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     // EAGAIN: so many connect at once that the broker's backlog is full (unix(7)).
     if (errno == EINTR) continue;
@@ -99,7 +99,7 @@ std::string broker_socket() {
   return std::string{given != nullptr ? std::string_view{given} : kDefaultSocket};
 }
 
-std::expected<Link, Silence> Link::open(const std::string& path) {
+std::expected<Link, Silence> Link::open(const std::string& path, Clock::duration patience) {
   for (std::atomic<Kept*>& place : kept) {
     if (place.load(std::memory_order_relaxed) == nullptr) continue;
     Kept* const found = place.exchange(nullptr, std::memory_order_acquire);
@@ -114,15 +114,15 @@ std::expected<Link, Silence> Link::open(const std::string& path) {
   }
   Link link;
   link.path_ = path;
-  link.socket_ = connected(path);
+  link.socket_ = connected(path, patience);
   if (!link.socket_) return std::unexpected{Silence::gone};
-  if (auto known = link.greet(); !known) return std::unexpected{Silence::gone};
+  if (auto known = link.greet(patience); !known) return std::unexpected{Silence::gone};
   for (std::atomic<Untold*>& place : untold) {
     if (place.load(std::memory_order_relaxed) == nullptr) continue;
     const std::unique_ptr<Untold> found{place.exchange(nullptr, std::memory_order_acquire)};
     if (!found || found->pid != ::getpid() || found->path != path) continue;
     std::vector<Packet> aside;
-    if (link.ask(wire::Release{found->claim}, aside)) continue;
+    if (link.ask(wire::Release{found->claim}, aside, {}, patience)) continue;
     release_later(found->claim, path);
     return std::unexpected{Silence::gone};
   }
@@ -151,9 +151,9 @@ void Link::keep(Link link) noexcept {
   }
 }
 
-std::expected<void, Silence> Link::greet() {
+std::expected<void, Silence> Link::greet(Clock::duration patience) {
   std::vector<Packet> aside;
-  auto answer = ask(wire::Hello{wire::kVersion, wire::kVersion, program_invocation_short_name}, aside);
+  auto answer = ask(wire::Hello{wire::kVersion, wire::kVersion, program_invocation_short_name}, aside, {}, patience);
   if (!answer) return std::unexpected{answer.error()};
   const auto* const welcome = std::get_if<wire::Welcome>(&answer->body);
   if (welcome == nullptr || welcome->version != wire::kVersion) return std::unexpected{Silence::gone};
@@ -161,7 +161,8 @@ std::expected<void, Silence> Link::greet() {
   return {};
 }
 
-std::expected<std::uint32_t, Silence> Link::send(const wire::FromClient& message, std::span<const int> descriptors) {
+std::expected<std::uint32_t, Silence> Link::send(const wire::FromClient& message, std::span<const int> descriptors,
+                                                 Clock::duration patience) {
   if (!socket_) return std::unexpected{Silence::gone};
   const std::uint32_t number = next_;
   next_ = next_ == UINT32_MAX ? 1 : next_ + 1;
@@ -181,7 +182,7 @@ std::expected<std::uint32_t, Silence> Link::send(const wire::FromClient& message
     rights->cmsg_len = CMSG_LEN(descriptors.size_bytes());
     std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size_bytes());
   }
-  const Until until{.deadline = Clock::now() + kPatience};
+  const Until until{.deadline = Clock::now() + patience};
   while (::sendmsg(socket_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN || !await(socket_.get(), POLLOUT, until)) return std::unexpected{Silence::gone};
@@ -223,13 +224,18 @@ std::expected<Packet, Silence> Link::receive(const Until& until) {
 }
 
 std::expected<Packet, Silence> Link::ask(const wire::FromClient& message, std::vector<Packet>& aside,
-                                         std::span<const int> descriptors) {
-  const auto number = send(message, descriptors);
+                                         std::span<const int> descriptors, Clock::duration patience) {
+  const auto number = send(message, descriptors, patience);
   if (!number) return std::unexpected{number.error()};
-  const Until until{.deadline = Clock::now() + kPatience};
+  return answer_to(*number, aside, patience);
+}
+
+std::expected<Packet, Silence> Link::answer_to(std::uint32_t number, std::vector<Packet>& aside,
+                                               Clock::duration patience) {
+  const Until until{.deadline = Clock::now() + patience};
   while (true) {
     auto packet = receive(until);
-    if (!packet || packet->number == *number) return packet;
+    if (!packet || packet->number == number) return packet;
     aside.push_back(std::move(*packet));
   }
 }

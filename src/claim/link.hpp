@@ -58,7 +58,8 @@ class Link {
   Link() = default;
   /// A kept connection, or a new one on which both sides know each other's version. `gone`: nobody there, or nobody of
   /// our version.
-  [[nodiscard]] static std::expected<Link, Silence> open(const std::string& path = broker_socket());
+  [[nodiscard]] static std::expected<Link, Silence> open(const std::string& path = broker_socket(),
+                                                         Clock::duration patience = kPatience);
   /// For the process's next use. Only a connection on which nothing is held or awaited.
   static void keep(Link link) noexcept;
   /// Says at the next connection that the claim was given back.
@@ -70,15 +71,20 @@ class Link {
   /// Whether it was kept: what it leads to may be gone since.
   [[nodiscard]] bool was_kept() const { return was_kept_; }
 
-  /// \returns the message's number; `gone` also when the broker takes nothing for kPatience
+  /// \returns the message's number; `gone` also when the broker takes nothing for so long
   [[nodiscard]] std::expected<std::uint32_t, Silence> send(const wire::FromClient& message,
-                                                           std::span<const int> descriptors = {});
+                                                           std::span<const int> descriptors = {},
+                                                           Clock::duration patience = kPatience);
   [[nodiscard]] std::expected<Packet, Silence> receive(const Until& until);
   /// What is there already; `deadline` when there is nothing.
   [[nodiscard]] std::expected<Packet, Silence> receive_now();
-  /// Sends, and waits kPatience for the answer; what comes between, notices, goes to `aside`.
+  /// The answer to the message of that number; what comes between, notices, goes to `aside`.
+  [[nodiscard]] std::expected<Packet, Silence> answer_to(std::uint32_t number, std::vector<Packet>& aside,
+                                                         Clock::duration patience = kPatience);
+  /// Sends and waits for the answer.
   [[nodiscard]] std::expected<Packet, Silence> ask(const wire::FromClient& message, std::vector<Packet>& aside,
-                                                   std::span<const int> descriptors = {});
+                                                   std::span<const int> descriptors = {},
+                                                   Clock::duration patience = kPatience);
 
   void share_with_children() noexcept {
     socket_.share_with_children();
@@ -87,7 +93,7 @@ class Link {
   void close() noexcept { socket_.reset(); }
 
  private:
-  [[nodiscard]] std::expected<void, Silence> greet();
+  [[nodiscard]] std::expected<void, Silence> greet(Clock::duration patience);
 
   base::ProcessFd socket_;
   std::string path_;

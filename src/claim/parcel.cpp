@@ -72,8 +72,8 @@ Parcel pack(const Holding& holding) {
     if (node.file) parcel.descriptors.push_back(node.file.get());
   }
   for (const auto& mark : holding.marks()) {
+    if (mark->convention() == Convention::driver) continue;
     MarkView view = mark->view();
-    if (view.convention == Convention::driver) continue;
     wire::ClaimedMark one;
     one.node = static_cast<std::uint16_t>(index_of(nodes, view.asked.value_or(view.node.id)));
     one.convention = view.convention;

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -56,16 +57,10 @@ class Taking {
     holding.mode_ = options_.mode;
     holding.devices_ = devices_;
     holding.lay_out(options_.cover);
-    for (const Entry& entry : convention::table())
-      if (entry.phase == Phase::before_open)
-        if (auto obstacle = take_everywhere(entry, holding)) return std::unexpected(std::move(*obstacle));
-    if (options_.opening == Opening::allowed) {
-      if (auto obstacle = knock_at_drives(holding)) return std::unexpected(std::move(*obstacle));
-      for (HeldNode& node : holding.nodes_)
-        if (auto obstacle = open(node, holding)) return std::unexpected(std::move(*obstacle));
-      for (const Entry& entry : convention::table())
-        if (entry.phase == Phase::opened)
-          if (auto obstacle = take_everywhere(entry, holding)) return std::unexpected(std::move(*obstacle));
+    if (auto obstacle = take_all(holding)) {
+      const convention::WithRights rights{terms_.rights};
+      holding.give_back();
+      return std::unexpected(std::move(*obstacle));
     }
     return holding;
   }
@@ -83,11 +78,26 @@ class Taking {
   [[nodiscard]] const std::vector<Device>& devices() const { return devices_; }
 
  private:
+  std::optional<Obstacle> take_all(Holding& holding) {
+    for (const Entry& entry : convention::table())
+      if (entry.phase == Phase::before_open)
+        if (auto obstacle = take_everywhere(entry, holding)) return obstacle;
+    if (options_.opening != Opening::allowed) return std::nullopt;
+    if (auto obstacle = knock_at_drives(holding)) return obstacle;
+    for (HeldNode& node : holding.nodes_)
+      if (auto obstacle = open(node, holding)) return obstacle;
+    for (const Entry& entry : convention::table())
+      if (entry.phase == Phase::opened)
+        if (auto obstacle = take_everywhere(entry, holding)) return obstacle;
+    return std::nullopt;
+  }
+
   // Before anything is locked: who may not open the device may not keep others from it either.
   static Result<> check_permission(const Device& device) {
     const char* path = device.node.path.c_str();
-    if (::faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) == 0 || ::faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
-      return {};
+    // EBUSY is the guard's word on a disk, asked when the file's mode has said yes (fs/namei.c, inode_permission()).
+    const auto may = [&](int mode) { return ::faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0 || errno == EBUSY; };
+    if (may(R_OK) || may(W_OK)) return {};
     if (errno != EACCES && errno != EROFS) return std::unexpected(base::fault(errno, "access", device.given));
     return std::unexpected(
         base::fault(errc::not_permitted, EACCES,
@@ -170,6 +180,8 @@ class Taking {
     node.file = std::move(opened->fd);
     node.subject.fd = node.file.get();
     node.subject.writable = opened->writable;
+    if (struct stat status{}; node.subject.family == Family::pseudo_terminal && ::fstat(node.subject.fd, &status) == 0)
+      node.changed = status.st_ctim;
     if (node.subject.family == Family::optical || node.subject.family == Family::scsi_generic)
       if (auto same = convention::verify_scsi_address(node.subject.fd, *node.subject.device); !same)
         return convention::faulted(std::move(same.error()));
@@ -232,8 +244,9 @@ Result<Holding> take_or_wait(Taking& taking, const Options& options) {
 }  // namespace
 
 std::expected<Holding, Obstruction> attempt(std::span<const Device> devices, const Options& options,
-                                            base::ProcessId owner, const base::Places& places) {
-  Taking taking{options, Terms{options.mode, owner, options.purpose, places}};
+                                            base::ProcessId owner, const base::Places& places,
+                                            const convention::LockDirectoryRights* rights) {
+  Taking taking{options, Terms{options.mode, owner, options.purpose, places, rights}};
   taking.use(devices);
   if (auto there = taking.still_there(); !there)
     return std::unexpected(Obstruction{convention::faulted(std::move(there.error())), {}, {}});

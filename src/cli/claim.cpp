@@ -4,12 +4,14 @@
 // Standard input is a trap: a shell gives a background job /dev/null or a terminal that it may not read. So an input
 // that is closed or /dev/null counts as none, and a terminal is read only while we are in its foreground.
 #include <holdfast/claim.hpp>
+#include <holdfast/enforcement.hpp>
 
 #include "base/error.hpp"
 #include "cli/claim_for.hpp"
 #include "cli/command.hpp"
 #include "observe/events.hpp"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -58,6 +60,7 @@ bool input_has_ended() {
 // What is over is told by the claim's own error.
 void warn(Claim& claim) {
   for (const Notice& notice : claim.notices()) {
+    if (notice.kind == Notice::Kind::denied) complain(notice.reason);
     if (notice.kind != Notice::Kind::asked_to_leave && notice.kind != Notice::Kind::lapses_soon) continue;
     std::string text = notice.kind == Notice::Kind::lapses_soon ? "its time is nearly over" : "somebody asks for it";
     if (!notice.by.empty()) text += ", " + notice.by;
@@ -95,6 +98,7 @@ Result<> hold(Claim& claim) {
 
 void tell(const Claim& claim) {
   for (const MarkReport& mark : claim.report()) complain(to_string(mark));
+  complain(fmt::format("enforcement: {}", to_string(claim.enforcement())));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <holdfast/enforcement.hpp>
 
 #include <cerrno>
 
@@ -42,8 +43,12 @@ int say_claimed(const std::vector<std::string>& devices) {
 }
 
 // Nothing to give back is a refusal, and no fault of the system's.
-int fail_as_refusal(Error error) {
-  if (error.code == errc::not_held) error.code = errc::refused;
+int fail_as_refusal(Error error, pid_t pid, const std::vector<std::string>& devices) {
+  if (error.code != errc::not_held) return fail(error);
+  error.code = errc::refused;
+  error.message = fmt::format("{}: process {} has no claim of {} by claim --pid",
+                              base::printable(fmt::format("{}", fmt::join(devices, ", "))), pid,
+                              devices.size() == 1 ? "it" : "them together");
   return fail(error);
 }
 
@@ -60,8 +65,10 @@ int claim_for(const ClaimWords& words, const std::vector<std::string>& devices) 
   auto claimed = attempt_and_tell(
       words, [&](const Options& options) { return claiming::claim_either_way(devices, options, process->owner); });
   if (!claimed) return fail(claimed.error(), words.refused_status);
-  if (words.verbose)
+  if (words.verbose) {
     for (const MarkReport& mark : claimed->holding.report()) complain(to_string(mark));
+    complain(fmt::format("enforcement: {}", to_string(claimed->enforcement())));
+  }
   claimed->holding.let_go();
   return say_claimed(devices);
 }
@@ -79,7 +86,7 @@ int release_command(const CommandLine& line) {
   const auto process = find(pid);
   if (!process) return fail(process.error());
   const auto released = claiming::release_for(process->owner, line.operands);
-  return released ? 0 : fail_as_refusal(released.error());
+  return released ? 0 : fail_as_refusal(released.error(), pid, line.operands);
 }
 
 }  // namespace holdfast::cli

@@ -71,6 +71,12 @@ std::expected<ClaimWords, UsageError> claim_words(const CommandLine& line) {
         options.lease = *lease;
         break;
       }
+      case kGuard: {
+        const auto guarding = parse_guarding(given.value);
+        if (!guarding) return std::unexpected{guarding.error()};
+        options.guarding = *guarding;
+        break;
+      }
       case kPid: {
         const auto pid = parse_pid(given.value);
         if (!pid) return std::unexpected{pid.error()};

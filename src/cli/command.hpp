@@ -36,6 +36,7 @@ int history_command(const CommandLine& line);
 int kick_command(const CommandLine& line);
 int explain_command(const CommandLine& line);
 int doctor_command(const CommandLine& line);
+int guard_command(const CommandLine& line);
 
 [[nodiscard]] int exit_status(const Error& error, int refused_status = kExitRefused);
 

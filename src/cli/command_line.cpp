@@ -24,7 +24,7 @@ std::string letters(const Command& command) {
   for (const Option& option : command.options) {
     if (option.letter() == '\0') continue;
     text += option.letter();
-    if (option.argument != nullptr) text += ':';
+    if (option.argument != nullptr) text += option.may_lack_argument() ? "::" : ":";
   }
   return text;
 }
@@ -32,8 +32,12 @@ std::string letters(const Command& command) {
 std::vector<::option> long_names(const Command& command) {
   std::vector<::option> names;
   names.reserve(command.options.size() + 1);
-  for (const Option& option : command.options)
-    names.push_back({option.name, option.argument != nullptr ? required_argument : no_argument, nullptr, option.key});
+  for (const Option& option : command.options) {
+    const int argument = option.argument == nullptr   ? no_argument
+                         : option.may_lack_argument() ? optional_argument
+                                                      : required_argument;
+    names.push_back({option.name, argument, nullptr, option.key});
+  }
   names.push_back({});
   return names;
 }
@@ -112,6 +116,13 @@ std::expected<Priority, UsageError> parse_priority(std::string_view text) {
     return std::unexpected{
         fmt::format("{} is not a priority; there are idle, low, normal, high, urgent", quoted(text))};
   return static_cast<Priority>(found - kNames.begin());
+}
+
+std::expected<Guarding, UsageError> parse_guarding(std::string_view text) {
+  if (text.empty() || text == "require") return Guarding::required;
+  if (text == "auto") return Guarding::automatic;
+  if (text == "off") return Guarding::off;
+  return std::unexpected{fmt::format("{} does not say when to guard; there are require, auto, off", quoted(text))};
 }
 
 std::expected<pid_t, UsageError> parse_pid(std::string_view text) {

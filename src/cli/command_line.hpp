@@ -52,6 +52,8 @@ using UsageError = std::string;
 [[nodiscard]] std::expected<std::chrono::nanoseconds, UsageError> parse_span(std::string_view text);
 /// "idle" to "urgent".
 [[nodiscard]] std::expected<Priority, UsageError> parse_priority(std::string_view text);
+/// "require", "auto", "off"; nothing is "require".
+[[nodiscard]] std::expected<Guarding, UsageError> parse_guarding(std::string_view text);
 [[nodiscard]] std::expected<pid_t, UsageError> parse_pid(std::string_view text);
 /// 0 to 255.
 [[nodiscard]] std::expected<int, UsageError> parse_exit_code(std::string_view text);

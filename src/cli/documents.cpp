@@ -27,20 +27,37 @@ std::string roff(std::string_view word) {
 
 bool ends_sentence(std::string_view word) { return word.ends_with('.') || word.ends_with("..."); }
 
+// " Ar SECS", or " Ns Op = Ns Ar WHEN" for one that may be left out.
+std::string argument_macros(const Option& option) {
+  if (option.argument == nullptr) return {};
+  if (!option.may_lack_argument()) return fmt::format(" Ar {}", option.argument);
+  const std::string_view bracketed{option.argument};
+  return fmt::format(" Ns Op = Ns Ar {}", bracketed.substr(1, bracketed.size() - 2));
+}
+
 void option_list(std::string& out, std::span<const Option> options) {
   out += ".Bl -tag -width Ds\n";
   for (const Option& option : options) {
     out += ".It";
     if (option.letter() != '\0') out += fmt::format(" Fl {} ,", option.letter());
-    out += fmt::format(" Fl Fl {}", roff(option.name));
-    if (option.argument != nullptr) out += fmt::format(" Ar {}", option.argument);
-    out += '\n';
+    out += fmt::format(" Fl Fl {}{}\n", roff(option.name), argument_macros(option));
     out += mdoc_text(option.text);
   }
   out += ".El\n";
 }
 
-// "DEVICE... -- COMMAND [ARG...]" as mdoc(7) macros.
+// "status|on|off" with something else between.
+std::string with_blanks(std::string_view alternatives, std::string_view between) {
+  std::string out;
+  for (const char letter : alternatives)
+    if (letter == '|')
+      out += between;
+    else
+      out += letter;
+  return out;
+}
+
+// "DEVICE... -- COMMAND [ARG...]", "status|on|off" as mdoc(7) macros.
 std::string operands_macros(std::string_view operands) {
   std::string out;
   while (!operands.empty()) {
@@ -52,6 +69,8 @@ std::string operands_macros(std::string_view operands) {
     if (many) word.remove_suffix(3);
     if (word == "--")
       out += ".Fl Fl\n";
+    else if (word.find('|') != std::string_view::npos)
+      out += fmt::format(".Cm {}\n", with_blanks(word, " | "));
     else
       out += fmt::format(".{}Ar {}{}\n", optional ? "Op " : "", word, many ? " ..." : "");
   }
@@ -64,8 +83,7 @@ void synopsis(std::string& out) {
     for (const Option& option : command.options) {
       out += option.letter() != '\0' ? fmt::format(".Op Fl {}", option.letter())
                                      : fmt::format(".Op Fl Fl {}", roff(option.name));
-      if (option.argument != nullptr) out += fmt::format(" Ar {}", option.argument);
-      out += '\n';
+      out += argument_macros(option) + '\n';
     }
     out += operands_macros(command.operands);
   }
@@ -77,6 +95,7 @@ std::string words_of(std::span<const Option> options) {
   for (const Option& option : options) {
     if (option.letter() != '\0') words += fmt::format("-{} ", option.letter());
     words += fmt::format("--{} ", option.name);
+    if (option.may_lack_argument()) words += fmt::format("--{}= ", option.name);
   }
   words.pop_back();
   return words;
@@ -87,7 +106,7 @@ std::string with_argument(std::span<const Option> options, bool conventions) {
   std::string words;
   for (const Option& option : options) {
     const bool takes_conventions = option.argument != nullptr && std::string_view{option.argument} == "LIST";
-    if (option.argument == nullptr || takes_conventions != conventions) continue;
+    if (option.argument == nullptr || option.may_lack_argument() || takes_conventions != conventions) continue;
     if (option.letter() != '\0') words += fmt::format("-{}|", option.letter());
     words += fmt::format("--{}|", option.name);
   }
@@ -177,7 +196,7 @@ std::string bash_completion() {
       "else COMPREPLY=($(compgen -c -- \"$cur\")); fi\n"
       "    return\n"
       "  done\n"
-      "  local options= conventions= arguments=\n"
+      "  local options= conventions= arguments= operands=\n"
       "  case $command in\n";
   for (const Command& command : kCommands) {
     out += fmt::format("    {}) options='{}'", command.name, words_of(command.options));
@@ -185,6 +204,8 @@ std::string bash_completion() {
     const std::string others = with_argument(command.options, false);
     if (!lists.empty()) out += fmt::format("\n      conventions='{}'", lists);
     if (!others.empty()) out += fmt::format(" arguments='{}'", others);
+    if (command.operands.find('|') != std::string_view::npos)
+      out += fmt::format(" operands='{}'", with_blanks(command.operands, " "));
     out += " ;;\n";
   }
   out += fmt::format("    help) COMPREPLY=($(compgen -W '{}' -- \"$cur\")); return ;;\n", names);
@@ -202,8 +223,12 @@ std::string bash_completion() {
   out +=
       "  elif [[ -n $arguments && $prev =~ ^($arguments)$ ]]; then\n"
       "    return\n"
+      "  elif [[ $prev == --guard && $cur == = || $prev == = && ${COMP_WORDS[COMP_CWORD-2]} == --guard ]]; then\n"
+      "    COMPREPLY=($(compgen -W 'require auto off' -- \"${cur#=}\"))\n"
       "  elif [[ $cur == -* ]]; then\n"
       "    COMPREPLY=($(compgen -W \"$options\" -- \"$cur\"))\n"
+      "  elif [[ -n $operands ]]; then\n"
+      "    COMPREPLY=($(compgen -W \"$operands\" -- \"$cur\"))\n"
       "  else\n"
       "    [[ -n $cur ]] || cur=/dev/\n"
       "    compopt -o filenames 2>/dev/null\n"

@@ -3,6 +3,7 @@
 #include "observe/explain.hpp"
 
 #include "cli/command.hpp"
+#include "cli/guard_here.hpp"
 
 namespace holdfast::cli {
 
@@ -11,8 +12,9 @@ int explain_command(const CommandLine& line) {
   const bool json = line.has(kJson);
   std::string text;
   for (const std::string& device : line.operands) {
-    const auto explanation = observe::explain(device, line.has(kUnit) ? Cover::unit : Cover::function);
+    auto explanation = observe::explain(device, line.has(kUnit) ? Cover::unit : Cover::function);
     if (!explanation) return fail(explanation.error());
+    explanation->guard = guard_outlook(explanation->covered);
     if (!text.empty()) text += json ? "," : "\n";
     text += json ? observe::to_json(*explanation) : observe::to_text(*explanation, std::chrono::system_clock::now());
   }

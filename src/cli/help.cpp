@@ -43,7 +43,10 @@ void entry(std::string& out, std::string_view term, std::string_view text, std::
 std::string term_of(const Option& option) {
   std::string term = option.letter() != '\0' ? fmt::format(" -{}, ", option.letter()) : std::string{"     "};
   term += fmt::format("--{}", option.name);
-  if (option.argument != nullptr) term += fmt::format(" {}", option.argument);
+  if (option.may_lack_argument())
+    term += fmt::format("[={}", option.argument + 1);
+  else if (option.argument != nullptr)
+    term += fmt::format(" {}", option.argument);
   return term;
 }
 

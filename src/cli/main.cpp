@@ -29,6 +29,8 @@ int dispatch(const Command& command, const CommandLine& line) {
       return explain_command(line);
     case Verb::doctor:
       return doctor_command(line);
+    case Verb::guard:
+      return guard_command(line);
   }
   return kExitUsage;
 }

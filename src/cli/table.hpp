@@ -10,7 +10,7 @@
 
 namespace holdfast::cli {
 
-enum class Verb : std::uint8_t { run, claim, release, status, watch, top, history, kick, explain, doctor };
+enum class Verb : std::uint8_t { run, claim, release, status, watch, top, history, kick, explain, doctor, guard };
 
 /// What getopt_long(3) returns for an option: its short letter, or a number above all letters.
 enum Key : int {
@@ -36,15 +36,18 @@ enum Key : int {
   kPriority,
   kFor,
   kPid,
+  kGuard,
+  kForce,
 };
 
 struct Option {
   Key key;
   const char* name;
-  const char* argument;  ///< its placeholder; nullptr when the option takes none
+  const char* argument;  ///< its placeholder, in brackets when it may be left out; nullptr when the option takes none
   std::string_view text;
 
   [[nodiscard]] constexpr char letter() const { return key < 256 ? static_cast<char>(key) : '\0'; }
+  [[nodiscard]] constexpr bool may_lack_argument() const { return argument != nullptr && *argument == '['; }
 };
 
 /// A term of a list (an example's line, an exit status, a file) and what it means.
@@ -112,24 +115,31 @@ inline constexpr Option kClaimFor{kFor, "for", "TIME",
 inline constexpr Option kClaimPid{kPid, "pid", "PID",
                                   "for this process, as $$, and exit: it holds until it ends or releases; needs the "
                                   "broker"};
+inline constexpr Option kClaimGuard{kGuard, "guard", "[WHEN]",
+                                    "the kernel refuses everybody else, root included: require (the default of the "
+                                    "bare option), auto (where it can; the default without it) or off; needs the "
+                                    "broker"};
 inline constexpr Option kReleasePid{kPid, "pid", "PID", "what this process has by claim --pid"};
 inline constexpr Option kRunNoHandOver{kNoHandOver, "no-hand-over", nullptr,
                                        "do not meet the command's own locking; needed by set-uid commands"};
 
 inline constexpr Option kKickPurpose{kPurpose, "purpose", "TEXT", "tell the holder why"};
 inline constexpr Option kKickGrace{kGrace, "grace", "SECS", "time to leave by itself, fractions allowed (10)"};
+inline constexpr Option kGuardForce{kForce, "force", nullptr, "off: though devices are guarded at the moment"};
 inline constexpr Option kHistoryLines{kLines, "lines", "N", "the newest N events (100)"};
 inline constexpr Option kHistorySince{kSince, "since", "WHEN",
                                       "since then: \"2026-11-22 12:04\", 12:04, today, yesterday, or 90s, 15min, 2h, "
                                       "3d ago"};
 inline constexpr Option kHistorySvg{kSvg, "svg", nullptr, "draw a timeline, a row per device"};
 
-inline constexpr std::array kRun{kClaimConvention, kClaimConflict, kClaimPurpose,   kClaimNonblock, kClaimShared,
-                                 kClaimVerbose,    kClaimWait,     kClaimExclusive, kClaimFor,      kRunNoHandOver,
-                                 kClaimNoOpen,     kClaimPriority, kUnitOption,     kClaimWithout,  kHelpOption};
-inline constexpr std::array kClaim{kClaimConvention, kClaimConflict, kClaimPurpose,   kClaimNonblock, kClaimShared,
-                                   kClaimVerbose,    kClaimWait,     kClaimExclusive, kClaimFor,      kClaimNoOpen,
-                                   kClaimPid,        kClaimPriority, kUnitOption,     kClaimWithout,  kHelpOption};
+inline constexpr std::array kRun{kClaimConvention, kClaimConflict, kClaimPurpose,  kClaimNonblock,
+                                 kClaimShared,     kClaimVerbose,  kClaimWait,     kClaimExclusive,
+                                 kClaimFor,        kClaimGuard,    kRunNoHandOver, kClaimNoOpen,
+                                 kClaimPriority,   kUnitOption,    kClaimWithout,  kHelpOption};
+inline constexpr std::array kClaim{kClaimConvention, kClaimConflict, kClaimPurpose, kClaimNonblock,
+                                   kClaimShared,     kClaimVerbose,  kClaimWait,    kClaimExclusive,
+                                   kClaimFor,        kClaimGuard,    kClaimNoOpen,  kClaimPid,
+                                   kClaimPriority,   kUnitOption,    kClaimWithout, kHelpOption};
 inline constexpr std::array kRelease{kReleasePid, kHelpOption};
 inline constexpr std::array kStatus{kJsonOption, kHelpOption};
 inline constexpr std::array kWatch{kJsonOption, kHelpOption};
@@ -138,6 +148,7 @@ inline constexpr std::array kHistory{kJsonOption, kHistoryLines, kHistorySince, 
 inline constexpr std::array kKick{kKickPurpose, kKickGrace, kHelpOption};
 inline constexpr std::array kExplain{kJsonOption, kUnitOption, kHelpOption};
 inline constexpr std::array kDoctor{kJsonOption, kHelpOption};
+inline constexpr std::array kGuardSwitch{kJsonOption, kGuardForce, kHelpOption};
 
 }  // namespace options
 
@@ -149,7 +160,7 @@ inline constexpr std::array kGlobalOptions{
 
 namespace details {
 
-inline constexpr std::array<std::string_view, 4> kRun{
+inline constexpr std::array<std::string_view, 6> kRun{
     "Takes the devices with every convention that applies, all or nothing, starts the command, and gives them back "
     "when it ends. The command may lock the same devices itself, by any convention: that convention is handed over to "
     "it at the moment it asks. Signals, job control, standard input and output pass as if the command ran alone.",
@@ -158,7 +169,14 @@ inline constexpr std::array<std::string_view, 4> kRun{
     "a set-uid or set-gid command does not gain privilege. With --no-hand-over the command keeps it, and meets our "
     "locks as a stranger would.",
     "When the supervisor is killed, the command goes on and keeps the claim. When the command is killed, the devices "
-    "are free at once."};
+    "are free at once.",
+    "With --guard the command, and what it starts, is all that the kernel lets use the devices; without a guard, or "
+    "for "
+    "a device that is never guarded, it does not run. Who is refused meanwhile is named on standard error, in a line "
+    "that begins with \"holdfast:\".",
+    "Of an optical drive or SCSI disk --guard leaves o_excl out, and takes nobody's device away: who has it open "
+    "already, or mounted, is looked for before and counts as its holder. Who is not root cannot see all others; it is "
+    "said then."};
 inline constexpr std::array<std::string_view, 5> kClaim{
     "Takes the devices and prints a line that begins with \"claimed\" to standard output as soon as it holds them. It "
     "holds until SIGINT, SIGTERM or SIGHUP, or until the end of standard input, and then exits with 0. A standard "
@@ -210,17 +228,29 @@ inline constexpr std::array<std::string_view, 1> kExplain{
     "Shows who the device is, which other nodes reach it, and what a claim would take, in order, with what is not "
     "available and why. Takes nothing and opens no device."};
 inline constexpr std::array<std::string_view, 1> kDoctor{
-    "Looks at lock directories, limits, kernel features and groups, and names the remedy for each finding. Exits with "
-    "1 when something keeps a claim from working."};
+    "Looks at lock directories, limits, kernel features, the guard and groups, and names the remedy for each finding. "
+    "Exits with 1 when something keeps a claim from working."};
+inline constexpr std::array<std::string_view, 4> kGuard{
+    "The guard is a set of BPF programs in the kernel: while a device is claimed, whoever is not its owner gets EBUSY "
+    "from open, read, write, ioctl and mmap, root included, by descriptors from before the claim too. Claims through "
+    "the broker are guarded when it is on; see --guard of run and claim. Who was refused is an event of kind denied.",
+    "on loads the programs, or replaces those of another version without a moment between; they stay until the next "
+    "boot. What the machine lacks for it is said with its remedy, and exits with 71. The unit holdfast-guard.service "
+    "does it at each boot.",
+    "off lets everybody in at once. While devices are guarded it refuses, naming them, and exits with 75; --force "
+    "switches off all the same. The claims themselves stay, with the level that they then have.",
+    "status shows the devices that are guarded at the moment, how many own each, and how often somebody was refused. "
+    "Exits with 1 when the guard is off. All three need root. Some devices are never guarded: see holdfast(7)."};
 
 }  // namespace details
 
 namespace examples {
 
-inline constexpr std::array<Entry, 3> kRun{
+inline constexpr std::array<Entry, 4> kRun{
     Entry{"holdfast run /dev/ttyUSB0 -- picocom -b 115200 /dev/ttyUSB0", "a terminal program alone on its port"},
     Entry{"holdfast run -w 10 -m flash /dev/ttyUSB0 /dev/sdb -- ./flash.sh", "two devices or none, within 10 s"},
-    Entry{"holdfast run -n /dev/sdb -- mkfs.ext4 /dev/sdb1", "a disk with its partitions"}};
+    Entry{"holdfast run -n /dev/sdb -- mkfs.ext4 /dev/sdb1", "a disk with its partitions"},
+    Entry{"holdfast run --guard /dev/ttyUSB0 -- ./calibrate", "no other program, root's included, reaches the port"}};
 inline constexpr std::array<Entry, 2> kClaim{
     Entry{"holdfast claim -m \"do not touch: long test\" /dev/ttyUSB0", "hold a port until Ctrl-C"},
     Entry{"holdfast claim --pid $$ --for 2h /dev/ttyUSB0 || exit", "the rest of a shell script has the port"}};
@@ -235,6 +265,9 @@ inline constexpr std::array<Entry, 2> kHistory{
 inline constexpr std::array<Entry, 1> kKick{
     Entry{"holdfast kick --grace 60 -m \"the board is needed\" /dev/ttyUSB0", "a minute to leave the port"}};
 inline constexpr std::array<Entry, 1> kExplain{Entry{"holdfast explain /dev/sr0", "what a claim would take"}};
+inline constexpr std::array<Entry, 2> kGuard{
+    Entry{"holdfast guard on", "from now on the kernel enforces the claims"},
+    Entry{"holdfast guard status", "what is guarded, and how often somebody was refused"}};
 
 }  // namespace examples
 
@@ -258,6 +291,8 @@ inline constexpr std::array kCommands{
     Command{Verb::explain, "explain", "what a device is and what a claim would take", "DEVICE...", details::kExplain,
             options::kExplain, examples::kExplain},
     Command{Verb::doctor, "doctor", "check this machine, with remedies", "", details::kDoctor, options::kDoctor, {}},
+    Command{Verb::guard, "guard", "let the kernel enforce claims, or not", "status|on|off", details::kGuard,
+            options::kGuardSwitch, examples::kGuard},
 };
 
 inline constexpr std::array kStatuses{

@@ -12,6 +12,7 @@
 
 #include <holdfast/claim.hpp>
 
+#include <chrono>
 #include <expected>
 #include <memory>
 #include <optional>
@@ -32,12 +33,37 @@ struct Subject {
   bool writable = false;  ///< whether `fd` may write
 };
 
+/// What the calling thread may do in the lock directory beside what it may elsewhere.
+class LockDirectoryRights {
+ public:
+  virtual ~LockDirectoryRights() = default;
+  virtual void raise() const = 0;
+  virtual void lower() const = 0;
+};
+
+class WithRights {
+ public:
+  explicit WithRights(const LockDirectoryRights* rights) : rights_{rights} {
+    if (rights_ != nullptr) rights_->raise();
+  }
+  WithRights(const WithRights&) = delete;
+  WithRights& operator=(const WithRights&) = delete;
+  ~WithRights() {
+    if (rights_ != nullptr) rights_->lower();
+  }
+
+ private:
+  const LockDirectoryRights* rights_;
+};
+
 /// What the claim says about itself.
 struct Terms {
   Mode mode = Mode::exclusive;
   base::ProcessId owner;  ///< whose pid goes into lock files
   std::string purpose;
   base::Places places;
+  const LockDirectoryRights* rights = nullptr;  ///< while it is taken
+  std::string lock_file{};  ///< uucp_content() of the owner, where it was asked for before; else it is made
 };
 
 /// Why a marking was not taken.
@@ -73,11 +99,23 @@ class Mark {
   virtual ~Mark() = default;
 
   virtual void give_back() noexcept = 0;
+  /// Of a shared claim, before give_back(): what must stay as long as others share is left to one of them, who are
+  /// found through the `proxy` of the same node.
+  virtual void leave_to_sharers(Mark& /*proxy*/) noexcept {}
+  /// Of a shared proxy that is about to be given back. From the first call on others know that, and leave nothing to
+  /// this claim. True when nobody else shares and nobody can come before it is given back.
+  [[nodiscard]] virtual bool is_last_out() noexcept { return false; }
   /// exclusive -> shared or back, without a gap; an Obstacle leaves the mark as it was.
   [[nodiscard]] virtual std::expected<void, Obstacle> change_mode(Mode mode) = 0;
+  /// Whether passed_to() can be: nothing but the owner would change, and a taking anew would find nobody in the way.
+  [[nodiscard]] virtual bool can_be_passed_on() const { return false; }
+  /// From now on another process's claim, over the same descriptions: what names the owner is rewritten in place.
+  /// \param since  of that claim, for whoever reads
+  virtual void passed_to(const Terms& /*terms*/, std::chrono::system_clock::time_point /*since*/) noexcept {}
   /// Hand-over: lets go so that another process can take the convention, and gets it back when that has let go.
   virtual void lend() noexcept {}
   [[nodiscard]] virtual bool take_back() noexcept { return true; }
+  [[nodiscard]] virtual Convention convention() const = 0;
   [[nodiscard]] virtual MarkView view() const = 0;
   /// Descriptors that this mark owns by itself (not Subject::fd).
   [[nodiscard]] virtual std::vector<int> own_descriptors() const = 0;

@@ -116,9 +116,11 @@ class DdlpMark final : public Mark {
     return {};
   }
 
+  [[nodiscard]] Convention convention() const override { return Convention::ddlp; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::ddlp;
+    view.convention = convention();
     view.node = node_;
     view.fd = fds_.empty() ? -1 : fds_.front().get();
     view.files = paths_;

@@ -25,8 +25,18 @@ class DriverMark final : public Mark {
  public:
   DriverMark(const Subject& subject, const base::Places& places) : subject_{subject}, places_{places} {}
 
+  /// Where nobody has opened the node for another convention.
+  std::expected<void, Obstacle> open() {
+    auto opened = open_node(subject_, places_, SgExcl::no);
+    if (!opened) return std::unexpected(std::move(opened.error()));
+    own_ = std::move(opened->fd);
+    subject_.fd = own_.get();
+    return {};
+  }
+
   void give_back() noexcept override {
     lend();
+    own_.reset();
     subject_.fd = -1;
   }
 
@@ -56,19 +66,24 @@ class DriverMark final : public Mark {
     return std::unexpected(faulted(base::fault(error, "LOCK", subject_.node.path)));
   }
 
+  [[nodiscard]] Convention convention() const override { return Convention::driver; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::driver;
+    view.convention = convention();
     view.node = subject_.node;
     view.fd = subject_.fd;
     return view;
   }
 
-  [[nodiscard]] std::vector<int> own_descriptors() const override { return {}; }
+  [[nodiscard]] std::vector<int> own_descriptors() const override {
+    return own_ ? std::vector<int>{own_.get()} : std::vector<int>{};
+  }
 
  private:
   Subject subject_;
   base::Places places_;
+  base::ProcessFd own_;
   bool held_ = false;
 };
 
@@ -98,10 +113,16 @@ Taken adopt_driver_lock(const Subject& subject, const Terms&, HandedOver&) {
 
 Taken take_driver_lock(const Subject& subject, const Terms& terms) {
   auto mark = std::make_unique<DriverMark>(subject, terms.places);
-  if (auto taken = mark->take(); !taken) return std::unexpected(std::move(taken.error()));
+  if (subject.fd < 0)
+    if (auto opened = mark->open(); !opened) return std::unexpected(std::move(opened.error()));
   // There is one owner or none. Shared claims begin when there is none, and keep strangers off by the other
-  // conventions.
-  if (terms.mode == Mode::shared) mark->lend();
+  // conventions. They only look: two who took it for a moment would meet each other.
+  if (terms.mode == Mode::shared) {
+    if (auto owner = driver_owner(subject.node, terms.places))
+      return std::unexpected(busy(subject, std::move(*owner), entry(Convention::driver).means));
+    return mark;
+  }
+  if (auto taken = mark->take(); !taken) return std::unexpected(std::move(taken.error()));
   return mark;
 }
 

@@ -62,12 +62,17 @@ class FlockMark final : public Mark {
     return std::unexpected(std::move(*obstacle));
   }
 
+  // No file and no process is named by it.
+  [[nodiscard]] bool can_be_passed_on() const override { return fd_ >= 0; }
+
   void set_asked(const device::DeviceId& partition) { asked_ = partition; }
+
+  [[nodiscard]] Convention convention() const override { return convention_; }
 
   [[nodiscard]] MarkView view() const override {
     MarkView view;
     view.asked = asked_;
-    view.convention = convention_;
+    view.convention = convention();
     view.node = node_;
     view.fd = fd_;
     view.inode = node_.inode;

@@ -2,10 +2,10 @@
 // holder.cpp - see the header.
 #include "convention/holder.hpp"
 
+#include "base/directory.hpp"
 #include "base/process.hpp"
 #include "base/unique_fd.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -16,7 +16,6 @@
 #include <array>
 #include <charconv>
 #include <functional>
-#include <memory>
 #include <string>
 
 namespace holdfast::convention {
@@ -39,11 +38,6 @@ void for_each_line(std::string_view text, const std::function<bool(std::string_v
   }
 }
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-using Directory = std::unique_ptr<DIR, CloseDirectory>;
-
 pid_t number(std::string_view text) {
   pid_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -53,14 +47,14 @@ pid_t number(std::string_view text) {
 // Calls `look(pid, fd directory path, fd name)` for each descriptor of each visible process until it returns true.
 pid_t search_descriptors(const base::Places& places,
                          const std::function<bool(const std::string& process, const std::string& fd)>& look) {
-  const Directory processes{::opendir(places.proc.c_str())};
+  const base::Directory processes{::opendir(places.proc.c_str())};
   if (!processes) return 0;
   const pid_t own = ::getpid();
   while (const dirent* process = ::readdir(processes.get())) {
     const pid_t pid = number(process->d_name);
     if (pid <= 0 || pid == own) continue;
     const std::string directory = fmt::format("{}/{}", places.proc, process->d_name);
-    const Directory descriptors{::opendir((directory + "/fd").c_str())};
+    const base::Directory descriptors{::opendir((directory + "/fd").c_str())};
     if (!descriptors) continue;
     while (const dirent* descriptor = ::readdir(descriptors.get()))
       if (descriptor->d_name[0] != '.' && look(directory, descriptor->d_name)) return pid;

@@ -2,16 +2,23 @@
 // lock_file.cpp - see the header.
 #include "convention/lock_file.hpp"
 
+#include "base/process.hpp"
 #include "convention/conventions.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <charconv>
+#include <climits>
+#include <cstdint>
 
 namespace holdfast::convention {
 namespace {
+
+constexpr std::string_view kPrivatePrefix = ".holdfast-tmp.";
 
 int write_all(int fd, std::string_view content) {
   while (!content.empty()) {
@@ -27,14 +34,37 @@ int write_all(int fd, std::string_view content) {
 
 }  // namespace
 
+std::string private_name(std::string_view other_name) {
+  return fmt::format("{}{}.{}.{}", kPrivatePrefix, ::getpid(), ::gettid(), other_name).substr(0, NAME_MAX);
+}
+
+void sweep_private_names(int directory) {
+  base::UniqueFd fd{::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  DIR* const list = fd ? ::fdopendir(fd.get()) : nullptr;
+  if (list == nullptr) return;
+  static_cast<void>(fd.release());
+  // Of a directory that somebody fills, no more than costs nothing: the rest is swept another time.
+  constexpr int kMostNames = 8192;
+  for (int seen = 0; seen < kMostNames; ++seen) {
+    const dirent* const entry = ::readdir(list);
+    if (entry == nullptr) break;
+    std::string_view name{entry->d_name};
+    if (!name.starts_with(kPrivatePrefix)) continue;
+    name.remove_prefix(kPrivatePrefix.size());
+    pid_t pid = 0;
+    std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (pid > 0 && !base::is_alive({pid, 0})) ::unlinkat(directory, entry->d_name, 0);
+  }
+  ::closedir(list);
+}
+
 std::expected<UnnamedFile, int> UnnamedFile::make(int directory, std::string_view content, mode_t mode) {
   UnnamedFile file;
   file.directory_ = directory;
   file.fd_.reset(::openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
   if (!file.fd_ && (errno == EOPNOTSUPP || errno == EISDIR)) {
     // A file system without O_TMPFILE: a private name, removed again by the destructor.
-    static constexpr std::string_view kPrefix = ".holdfast-tmp.";
-    file.temporary_ = fmt::format("{}{}.{:x}", kPrefix, ::getpid(), reinterpret_cast<std::uintptr_t>(&file));
+    file.temporary_ = private_name(fmt::format("{:x}", reinterpret_cast<std::uintptr_t>(&file)));
     file.fd_.reset(
         ::openat(directory, file.temporary_.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW, mode));
     if (!file.fd_) file.temporary_.clear();

@@ -28,6 +28,11 @@ struct LockFile {
 };
 [[nodiscard]] std::expected<LockFile, LockFileError> open_lock_file(const std::string& path);
 
+/// A name in a lock directory that no other thread uses, for a file on its way to `other_name`.
+[[nodiscard]] std::string private_name(std::string_view other_name);
+/// Removes such names of processes that were killed half-way.
+void sweep_private_names(int directory);
+
 /// A complete file with no name yet, owned by us, in `directory`.
 class UnnamedFile {
  public:

@@ -36,9 +36,11 @@ class ExclMark final : public Mark {
     return static_cast<bool>(own_);
   }
 
+  [[nodiscard]] Convention convention() const override { return Convention::o_excl; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::o_excl;
+    view.convention = convention();
     view.node = subject_.node;
     view.fd = own_ ? own_.get() : subject_.fd;
     return view;

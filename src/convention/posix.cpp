@@ -41,9 +41,13 @@ class PosixMark final : public Mark {
     return {};
   }
 
+  [[nodiscard]] bool can_be_passed_on() const override { return subject_.fd >= 0; }
+
+  [[nodiscard]] Convention convention() const override { return Convention::posix; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::posix;
+    view.convention = convention();
     view.node = subject_.node;
     view.fd = subject_.fd;
     view.inode = subject_.node.inode;

@@ -12,8 +12,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -28,12 +30,18 @@ constexpr Range kClaimByte{0, 1};
 constexpr off_t slot_offset(int slot) { return kSlotOffset + static_cast<off_t>(kSlotSize) * slot; }
 constexpr Range slot_byte(int slot) { return {slot_offset(slot), 1}; }
 
+// So often a claim is tried again that only a sharer on its way out keeps from it: that one needs microseconds.
+constexpr int kLeavingTries = 32;
+
+char standing_of(const ProxyRecord& record) { return record.waiting ? 'w' : record.leaving ? 'l' : 'h'; }
+
 // "1 PID START SINCE_MS MODE UID\nPURPOSE\n"; a record that does not begin with our version is nobody's.
 std::string encode(const ProxyRecord& record, uid_t uid) {
   using namespace std::chrono;
-  const auto since = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+  const auto begin = record.who.since.value_or(system_clock::now());
+  const auto since = duration_cast<milliseconds>(begin.time_since_epoch()).count();
   std::string text = fmt::format("1 {} {} {} {}{} {}\n{}\n", record.who.pid, record.who.start_ticks, since,
-                                 record.mode == Mode::exclusive ? 'x' : 's', record.waiting ? 'w' : 'h', uid,
+                                 record.mode == Mode::exclusive ? 'x' : 's', standing_of(record), uid,
                                  base::printable(record.who.purpose, 80));
   text.resize(kSlotSize, '\0');
   return text;
@@ -58,9 +66,11 @@ std::optional<ProxyRecord> parse_proxy_record(std::string_view text) {
   if (!take_number(text, record.who.pid) || record.who.pid <= 0 || !take_number(text, record.who.start_ticks) ||
       !take_number(text, since) || text.size() < 3)
     return std::nullopt;
-  if ((text[0] != 'x' && text[0] != 's') || (text[1] != 'h' && text[1] != 'w') || text[2] != ' ') return std::nullopt;
+  const bool known = (text[0] == 'x' || text[0] == 's') && (text[1] == 'h' || text[1] == 'w' || text[1] == 'l');
+  if (!known || text[2] != ' ') return std::nullopt;
   record.mode = text[0] == 's' ? Mode::shared : Mode::exclusive;
   record.waiting = text[1] == 'w';
+  record.leaving = text[1] == 'l';
   text.remove_prefix(3);
   if (!take_number(text, uid)) return std::nullopt;
   // What the clock's nanoseconds cannot hold was not written by us.
@@ -142,6 +152,15 @@ int entry_of(int fd, const Holder& who) {
   return -1;
 }
 
+ProxyRecord record_of(const Terms& terms) {
+  ProxyRecord record;
+  record.who.pid = terms.owner.pid;
+  record.who.start_ticks = terms.owner.start_ticks;
+  record.who.purpose = terms.purpose;
+  record.mode = terms.mode;
+  return record;
+}
+
 class ProxyMark final : public Mark {
  public:
   ProxyMark(base::ProcessFd fd, device::InodeId inode, std::string path, const Subject& subject, ProxyRecord record)
@@ -165,22 +184,48 @@ class ProxyMark final : public Mark {
     fd_.reset();
   }
 
+  bool is_last_out() noexcept override {
+    if (!record_.leaving) {
+      record_.leaving = true;
+      write_record();
+      // Two who go at the same time would keep each other from being alone.
+      drop_record_lock(fd_.get(), kClaimByte);
+    }
+    return set_record_lock(fd_.get(), RecordLock::write, kClaimByte) == LockAnswer::taken;
+  }
+
   std::expected<void, Obstacle> change_mode(Mode mode) override {
     const auto wanted = mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
     const LockAnswer answer = set_record_lock(fd_.get(), wanted, kClaimByte);
     if (answer == LockAnswer::busy) return std::unexpected(refusal(fd_.get(), node_, node_.path, slot_));
     if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errno, path_, node_.path)));
     record_.mode = mode;
-    const std::string bytes = encode(record_, ::geteuid());
-    // Also what wakes shared waiters after a downgrade: they watch for modification.
-    if (slot_ >= 0) [[maybe_unused]]
-      const ssize_t put = ::pwrite(fd_.get(), bytes.data(), bytes.size(), slot_offset(slot_));
+    record_.who.since.reset();
+    write_record();  // also what wakes shared waiters after a downgrade: they watch for modification
     return {};
   }
 
+  // Whoever removed the file has made the next claim lock another one.
+  [[nodiscard]] bool can_be_passed_on() const override {
+    struct stat named{};
+    return fd_ && !covered_ && ::lstat(path_.c_str(), &named) == 0 &&
+           device::InodeId{named.st_dev, named.st_ino} == inode_;
+  }
+
+  void passed_to(const Terms& terms, std::chrono::system_clock::time_point since) noexcept override {
+    record_ = record_of(terms);
+    record_.who.since = since;
+    if (slot_ >= 0)
+      write_record();
+    else
+      enter();
+  }
+
+  [[nodiscard]] Convention convention() const override { return Convention::proxy; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::proxy;
+    view.convention = convention();
     view.node = node_;
     view.fd = fd_.get();
     view.inode = inode_;
@@ -209,6 +254,13 @@ class ProxyMark final : public Mark {
   }
 
  private:
+  void write_record() const {
+    if (slot_ < 0) return;
+    const std::string bytes = encode(record_, ::geteuid());
+    // A full file system loses the record, not the claim.
+    [[maybe_unused]] const ssize_t put = ::pwrite(fd_.get(), bytes.data(), bytes.size(), slot_offset(slot_));
+  }
+
   base::ProcessFd fd_;
   device::InodeId inode_;
   std::string path_;
@@ -231,13 +283,12 @@ Result<std::vector<ProxyRecord>> read_proxy(const std::string& path) {
 
 namespace {
 
-ProxyRecord record_of(const Terms& terms) {
-  ProxyRecord record;
-  record.who.pid = terms.owner.pid;
-  record.who.start_ticks = terms.owner.start_ticks;
-  record.who.purpose = terms.purpose;
-  record.mode = terms.mode;
-  return record;
+// What is locked and nobody's is on its way out too, or has gone since we met it.
+bool nobody_stays(int fd, Mode wanted) {
+  return std::ranges::none_of(read_records(fd), [wanted](const ProxyRecord& record) {
+    const bool shares = wanted == Mode::shared && record.mode == Mode::shared;
+    return !record.waiting && !record.leaving && !shares;
+  });
 }
 
 }  // namespace
@@ -261,12 +312,18 @@ Taken adopt_proxy(const Subject& subject, const Terms& terms, HandedOver& given)
 }
 
 Taken take_proxy(const Subject& subject, const Terms& terms) {
+  const WithRights rights{terms.rights};
   const std::string path = proxy_path(subject.node.id, terms.places);
   for (int attempt = 0; attempt < 8; ++attempt) {
     auto file = open_lock_file(path);
     if (!file) return std::unexpected(lock_file_obstacle(subject, path, file.error()));
     const auto wanted = terms.mode == Mode::exclusive ? RecordLock::write : RecordLock::read;
-    const LockAnswer answer = set_record_lock(file->fd.get(), wanted, kClaimByte);
+    LockAnswer answer = set_record_lock(file->fd.get(), wanted, kClaimByte);
+    for (int look = 0; answer == LockAnswer::busy && look < kLeavingTries && nobody_stays(file->fd.get(), terms.mode);
+         ++look) {
+      ::sched_yield();
+      answer = set_record_lock(file->fd.get(), wanted, kClaimByte);
+    }
     if (answer == LockAnswer::busy)
       return std::unexpected(ProxyMark::refusal(file->fd.get(), subject.node, subject.node.path));
     if (answer == LockAnswer::failed) return std::unexpected(faulted(base::fault(errno, path, subject.node.path)));

@@ -31,6 +31,7 @@ struct ProxyRecord {
   Holder who;
   Mode mode = Mode::exclusive;
   bool waiting = false;
+  bool leaving = false;  ///< a sharer that is giving its claim back
 };
 
 /// Who holds and who waits, read without taking anything. Empty when the file is missing.

@@ -42,9 +42,17 @@ class TiocexclMark final : public Mark {
   // flags are respected but ours is not set.
   static bool keeps_no_ghost(device::Family family) { return family != device::Family::pseudo_terminal; }
 
+  // A flag that is not ours was set by a stranger meanwhile: whether one that counts, a taking anew finds out.
+  [[nodiscard]] bool can_be_passed_on() const override {
+    int set = 0;
+    return set_ || ::ioctl(subject_.fd, TIOCGEXCL, &set) != 0 || set == 0;
+  }
+
+  [[nodiscard]] Convention convention() const override { return Convention::tiocexcl; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::tiocexcl;
+    view.convention = convention();
     view.node = subject_.node;
     view.fd = subject_.fd;
     if (!set_) view.notes.emplace_back("respected, not set");

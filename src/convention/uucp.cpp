@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
@@ -23,6 +24,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <utility>
 
 namespace holdfast::convention {
 namespace {
@@ -169,18 +171,29 @@ std::optional<UucpFile> read_at(int directory, const std::string& name) {
 class UucpMark final : public Mark {
  public:
   UucpMark(base::UniqueFd directory, const Subject& subject, const Terms& terms)
-      : directory_{std::move(directory)}, node_{subject.node}, terms_{terms} {}
+      : directory_{std::move(directory)}, node_{subject.node}, terms_{terms} {
+    terms_.rights = nullptr;  // the taker's
+  }
 
   // Destroyed without give_back only on the way out of take(): what was linked must go.
   ~UucpMark() override = default;
 
   void give_back() noexcept override {
-    for (auto name = names_.rbegin(); name != names_.rend(); ++name) remove(*name);
-    for (auto name = sharers_.rbegin(); name != sharers_.rend(); ++name) remove(*name);
+    for (const std::string& name : all_names()) {
+      // One that a sharer passed to us is another file with our pid.
+      if (bears(name, terms_.owner.pid)) ::unlinkat(directory_.get(), name.c_str(), 0);
+    }
     names_.clear();
     sharers_.clear();
     pinned_.reset();
     directory_.reset();
+  }
+
+  void leave_to_sharers(Mark& proxy) noexcept override {
+    static_cast<void>(proxy.is_last_out());  // said before the first look
+    for (const std::string& name : all_names()) leave(name, proxy);
+    names_.clear();
+    sharers_.clear();
   }
 
   std::expected<void, Obstacle> change_mode(Mode mode) override {
@@ -188,9 +201,32 @@ class UucpMark final : public Mark {
     return {};
   }
 
+  // All names that count are there, and are of our one file: each link of it is one of them. Nobody made it longer.
+  [[nodiscard]] bool can_be_passed_on() const override {
+    struct stat status{};
+    return terms_.mode == Mode::exclusive && pinned_ && !names_.empty() && names_.size() == wanted_ &&
+           ::fstat(pinned_.get(), &status) == 0 && status.st_nlink == names_.size() && status.st_size == size_;
+  }
+
+  // In place, as pppd does when it detaches (relock(), pppd/utils.c): no name is missing at any moment. What names no
+  // process any more cannot stay.
+  void passed_to(const Terms& terms, std::chrono::system_clock::time_point /*since*/) noexcept override {
+    terms_ = terms;
+    const std::string content = terms.lock_file.empty() ? uucp_content(terms.owner.pid) : terms.lock_file;
+    const auto size = static_cast<off_t>(content.size());
+    const bool is_shorter = size < std::exchange(size_, size);
+    if (::pwrite(pinned_.get(), content.data(), content.size(), 0) == size &&
+        (!is_shorter || ::ftruncate(pinned_.get(), size) == 0))
+      return;
+    notes_.push_back(fmt::format("{}: {}", path_of(names_.front()), base::errno_text(errno)));
+    for (const std::string& name : std::exchange(names_, {})) ::unlinkat(directory_.get(), name.c_str(), 0);
+  }
+
+  [[nodiscard]] Convention convention() const override { return Convention::uucp; }
+
   [[nodiscard]] MarkView view() const override {
     MarkView view;
-    view.convention = Convention::uucp;
+    view.convention = convention();
     view.node = node_;
     view.inode = inode_;
     for (const std::string& name : names_) view.files.push_back(terms_.places.lock_dir + "/" + name);
@@ -206,14 +242,7 @@ class UucpMark final : public Mark {
     for (const std::string& file : files) {
       const std::string name = file.starts_with(directory) ? file.substr(directory.size()) : std::string{};
       if (std::ranges::find(names.create, name) == names.create.end()) return not_believed(subject, "UUCP lock file");
-      const auto found = read_at(directory_.get(), name);
-      if (!found || found->content.kind != UucpContent::Kind::pid || found->content.pid != terms_.owner.pid) continue;
-      if (names_.empty()) {
-        inode_ = found->inode;
-        pinned_ = base::UniqueFd{
-            ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
-      }
-      if (found->inode == inode_) names_.push_back(name);
+      if (pinned_ ? is_ours(name) : pin(name)) names_.push_back(name);
     }
     for (const std::string& name : names.create) note_sharer(name);
     if (names_.empty() && sharers_.empty()) return unavailable(subject, "no lock file names this process");
@@ -234,16 +263,43 @@ class UucpMark final : public Mark {
   }
 
  private:
+  // One of the names of the file that we know.
+  [[nodiscard]] bool is_ours(const std::string& name) const {
+    struct stat status{};
+    return ::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           device::InodeId{status.st_dev, status.st_ino} == inode_;
+  }
+
+  // From now on that is the file, when it names the owner, who lives: whether it is stale need not be asked.
+  bool pin(const std::string& name) {
+    base::UniqueFd fd{
+        ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+    struct stat status{};
+    char bytes[256];
+    if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+    const ssize_t got = ::pread(fd.get(), bytes, sizeof bytes, 0);
+    const UucpContent content = parse_uucp({bytes, static_cast<std::size_t>(std::max<ssize_t>(got, 0))});
+    if (content.kind != UucpContent::Kind::pid || content.pid != terms_.owner.pid) return false;
+    inode_ = {status.st_dev, status.st_ino};
+    pinned_ = std::move(fd);
+    return true;
+  }
+
   static constexpr int kTries = 8;
+  // So often those who leave look for each other, a millisecond or two: one that stands still must not keep us here.
+  static constexpr int kLeaveTries = 64;
 
   std::optional<Obstacle> make_from_a_new_file(const Subject& subject, const UucpNames& names) {
-    auto file = UnnamedFile::make(directory_.get(), uucp_content(terms_.owner.pid), 0644);
+    const std::string content = uucp_content(terms_.owner.pid);
+    auto file = UnnamedFile::make(directory_.get(), content, 0644);
+    size_ = static_cast<off_t>(content.size());
     // Without the right to write, others' files are still respected.
     const int cannot_create = file ? 0 : file.error();
     if (cannot_create == ENOSPC || cannot_create == EDQUOT || cannot_create == EMFILE || cannot_create == ENFILE ||
         cannot_create == ENOMEM)
       return faulted(base::fault(cannot_create, "lock file in " + terms_.places.lock_dir, subject.node.path));
     if (file) inode_ = file->inode();
+    wanted_ = names.create.size();
     for (const std::string& name : names.create)
       if (auto obstacle = make_one(subject, name, file ? &*file : nullptr)) return obstacle;
     for (const std::string& name : names.watch)
@@ -290,11 +346,18 @@ class UucpMark final : public Mark {
         return std::nullopt;
       }
       if (is_ours_anyway(*found)) {
+        // Made for this claim by a broker that was killed before it could say so.
+        if (terms_.mode == Mode::exclusive && says_what_we_write(name, terms_.owner.pid) && is_only_claim())
+          names_.push_back(name);
         // Not ours to remove when the owner made it by itself; a sharer's may pass to us.
-        if (terms_.mode == Mode::shared && (found->content.pid != terms_.owner.pid || says_what_we_write(name)))
+        if (terms_.mode == Mode::shared &&
+            (found->content.pid != terms_.owner.pid || says_what_we_write(name, terms_.owner.pid)))
           sharers_.push_back(name);
         return std::nullopt;
       }
+      // Whom it names may have passed it on between our look at it and the one at who shares.
+      const auto again = read_at(directory_.get(), name);
+      if (terms_.mode == Mode::shared && (!again || again->inode != found->inode)) continue;
       return refusal(subject, *found, name);
     }
     return refusal(subject, {}, name);
@@ -311,7 +374,7 @@ class UucpMark final : public Mark {
     if (terms_.mode != Mode::shared || std::ranges::find(names_, name) != names_.end()) return;
     const auto found = read_at(directory_.get(), name);
     if (found && !found->stale && is_ours_anyway(*found) &&
-        (found->content.pid != terms_.owner.pid || says_what_we_write(name)))
+        (found->content.pid != terms_.owner.pid || says_what_we_write(name, terms_.owner.pid)))
       sharers_.push_back(name);
   }
 
@@ -320,6 +383,14 @@ class UucpMark final : public Mark {
     if (file.content.kind != UucpContent::Kind::pid) return false;
     if (file.content.pid == terms_.owner.pid) return true;
     return terms_.mode == Mode::shared && is_sharer(file.content.pid);
+  }
+
+  // Whether the owner has no other claim of the node than the one that is being taken.
+  bool is_only_claim() const {
+    const auto records = read_proxy(proxy_path(node_.id, terms_.places));
+    return records && std::ranges::count_if(*records, [&](const ProxyRecord& record) {
+                        return !record.waiting && record.who.pid == terms_.owner.pid;
+                      }) == 1;
   }
 
   bool is_sharer(pid_t pid) const {
@@ -343,18 +414,19 @@ class UucpMark final : public Mark {
   }
 
   // 0, EAGAIN when the file is no longer the one that was judged, or errno.
-  int replace_stale(const std::string& name, const UucpFile& judged, const UnnamedFile& ours) const {
-    const std::string aside = ".holdfast." + name;
+  int replace_stale(const std::string& name, const UucpFile& judged, const UnnamedFile& ours) {
+    if (!std::exchange(swept_, true)) sweep_private_names(directory_.get());
+    const std::string aside = private_name(name);
     int errnum = ours.link_as(aside);
-    if (errnum == EEXIST) {  // left by a claimer that was killed right here; nobody else uses the name
-      ::unlinkat(directory_.get(), aside.c_str(), 0);
-      errnum = ours.link_as(aside);
-    }
     if (errnum != 0) return errnum;
     errnum = exchange(aside, name);
     if (errnum == 0) {
       const auto was = read_at(directory_.get(), aside);
-      if (!was || was->inode != judged.inode || !was->stale) {
+      const bool as_judged = was && was->inode == judged.inode && was->stale;
+      // Of sharers that replace the same one all are right, and the last one's stays.
+      const bool by_a_sharer = was && terms_.mode == Mode::shared && was->content.kind == UucpContent::Kind::pid &&
+                               is_sharer(was->content.pid);
+      if (!as_judged && !by_a_sharer) {
         exchange(aside, name);
         errnum = EAGAIN;
       }
@@ -370,17 +442,57 @@ class UucpMark final : public Mark {
                                                                                                              : errno;
   }
 
-  void remove(const std::string& name) noexcept {
-    struct stat status{};
-    if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return;
-    const bool same = status.st_dev == inode_.dev && status.st_ino == inode_.ino;
-    // One that a sharer passed to us is another file with our pid.
-    if (!same && !says_what_we_write(name)) return;
-    if (terms_.mode == Mode::shared && leave_to_a_sharer(name)) return;
-    ::unlinkat(directory_.get(), name.c_str(), 0);
+  // In the reverse order of their making.
+  [[nodiscard]] std::vector<std::string> all_names() const {
+    std::vector<std::string> all{names_.rbegin(), names_.rend()};
+    all.insert(all.end(), sharers_.rbegin(), sharers_.rend());
+    return all;
   }
 
-  [[nodiscard]] bool says_what_we_write(const std::string& name) const {
+  // Whether it is ours, or was made for `pid` by one of us.
+  [[nodiscard]] bool bears(const std::string& name, pid_t pid) const {
+    struct stat status{};
+    if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return false;
+    const bool same = status.st_dev == inode_.dev && status.st_ino == inode_.ino;
+    if (!same || pid != terms_.owner.pid) return says_what_we_write(name, pid);
+    if (wanted_ > 0) return true;
+    // What another process made it may have passed on: the same file, but with another pid.
+    const auto found = read_at(directory_.get(), name);
+    return found && found->content.kind == UucpContent::Kind::pid && found->content.pid == pid;
+  }
+
+  // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them, or stays as it is for
+  // another claim of this process. Whoever leaves says so before he looks at the file for the last time, and whoever
+  // passes it on looks for the heir once more when it bears his name: one of the two sees the other. A newcomer is in
+  // the proxy before he relies on a file, so that the last one out is alone while he removes it.
+  void leave(const std::string& name, Mark& proxy) const noexcept {
+    pid_t named = terms_.owner.pid;
+    for (int attempt = 0; attempt < kLeaveTries && bears(name, named); ++attempt) {
+      if (proxy.is_last_out()) break;
+      const std::vector<ProxyRecord> staying = staying_sharers();
+      if (std::ranges::any_of(staying, [&](const auto& record) { return record.who.pid == named; })) return;
+      if (staying.empty()) {
+        ::sched_yield();
+        continue;
+      }
+      const auto alive = std::ranges::find_if(
+          staying, [](const ProxyRecord& record) { return base::is_alive({record.who.pid, record.who.start_ticks}); });
+      const pid_t heir = (alive == staying.end() ? staying.front() : *alive).who.pid;
+      if (pass_to(heir, name)) named = heir;
+    }
+    if (bears(name, named)) ::unlinkat(directory_.get(), name.c_str(), 0);
+  }
+
+  [[nodiscard]] std::vector<ProxyRecord> staying_sharers() const {
+    auto records = read_proxy(proxy_path(node_.id, terms_.places));
+    if (!records) return {};
+    std::erase_if(*records, [](const ProxyRecord& record) {
+      return record.waiting || record.leaving || record.mode != Mode::shared;
+    });
+    return std::move(*records);
+  }
+
+  [[nodiscard]] bool says_what_we_write(const std::string& name, pid_t pid) const {
     const base::UniqueFd fd{
         ::openat(directory_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
     char bytes[256];
@@ -388,37 +500,20 @@ class UucpMark final : public Mark {
     if (got <= 0) return false;
     const std::string_view content{bytes, static_cast<std::size_t>(got)};
     // Whoever wrote it may have known the program by another name: one that execs, or may not be looked at.
-    const std::string ours = uucp_content(terms_.owner.pid);
+    const std::string ours = uucp_content(pid);
     const std::string_view pid_line = std::string_view{ours}.substr(0, ours.find('\n') + 1);
     const std::string_view host_line = std::string_view{ours}.substr(ours.rfind('\n', ours.size() - 2));
     return content.size() > pid_line.size() + host_line.size() - 1 && content.starts_with(pid_line) &&
            content.ends_with(host_line) && std::ranges::count(content, '\n') == 3;
   }
 
-  // Keeps UUCP programs out while others go on sharing: the file gets the pid of one of them, or stays as it is for
-  // another claim of this process.
-  bool leave_to_a_sharer(const std::string& name) const noexcept {
-    const auto records = read_proxy(proxy_path(node_.id, terms_.places));
-    if (!records) return false;
-    int own = 0;
-    for (const ProxyRecord& record : *records) {
-      if (record.waiting || record.mode != Mode::shared) continue;
-      if (record.who.pid != terms_.owner.pid) return pass_to(record.who.pid, name);
-      ++own;
-    }
-    return own > 1;
-  }
-
   bool pass_to(pid_t sharer, const std::string& name) const noexcept {
     const auto file = UnnamedFile::make(directory_.get(), uucp_content(sharer), 0644);
-    const std::string aside = ".holdfast." + name;
-    if (!file) return false;
-    // What is there was left by a claimer that was killed right here, or is another sharer's that does the same.
-    if (file->link_as(aside) != 0) {
-      ::unlinkat(directory_.get(), aside.c_str(), 0);
-      if (file->link_as(aside) != 0) return false;
-    }
-    return ::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0;
+    const std::string aside = private_name(name);
+    if (!file || file->link_as(aside) != 0) return false;
+    if (::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0) return true;
+    ::unlinkat(directory_.get(), aside.c_str(), 0);
+    return false;
   }
 
   [[nodiscard]] std::string path_of(const std::string& name) const { return terms_.places.lock_dir + "/" + name; }
@@ -432,6 +527,9 @@ class UucpMark final : public Mark {
   std::vector<std::string> sharers_;     // made by a fellow sharer
   std::vector<std::string> left_alone_;  // stale, but not ours to remove
   std::vector<std::string> notes_;
+  bool swept_ = false;
+  off_t size_ = 0;          // of the file that we made
+  std::size_t wanted_ = 0;  // names to be made; 0 when another process made them
 };
 
 }  // namespace
@@ -453,6 +551,7 @@ Taken adopt_uucp(const Subject& subject, const Terms& terms, HandedOver& given) 
 }
 
 Taken take_uucp(const Subject& subject, const Terms& terms) {
+  const WithRights rights{terms.rights};
   base::UniqueFd directory{::open(terms.places.lock_dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
   if (!directory)
     return std::unexpected(unavailable(subject, fmt::format("{}: {}", terms.places.lock_dir, base::errno_text(errno))));

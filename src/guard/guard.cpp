@@ -14,7 +14,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,9 +26,8 @@
 namespace holdfast::guard {
 namespace {
 
-constexpr unsigned kMinorBits = 20;  // include/linux/kdev_t.h, MINORBITS
-
 bool same(const hf_guard_device& a, const hf_guard_device& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+bool same(const hf_guard_process& a, const hf_guard_process& b) { return a.tgid == b.tgid && a.start == b.start; }
 
 Error map_fault(std::string_view what) {
   const int errnum = errno;
@@ -93,23 +91,6 @@ BootClock::time_point BootClock::now() noexcept {
   return time_point{std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec}};
 }
 
-hf_guard_device key_of(const device::DeviceId& id) {
-  hf_guard_device key{};
-  key.dev = HF_GUARD_DEV(id.major, id.minor);
-  key.kind = id.kind == device::Kind::block ? HF_GUARD_BLOCK : HF_GUARD_CHARACTER;
-  if (id.devpts != 0) key.devpts = HF_GUARD_DEV(::major(id.devpts), ::minor(id.devpts));
-  return key;
-}
-
-device::DeviceId id_of(const hf_guard_device& key) {
-  device::DeviceId id;
-  id.kind = key.kind == HF_GUARD_BLOCK ? device::Kind::block : device::Kind::character;
-  id.major = key.dev >> kMinorBits;
-  id.minor = key.dev & ((1U << kMinorBits) - 1);
-  if (key.devpts != 0) id.devpts = ::makedev(key.devpts >> kMinorBits, key.devpts & ((1U << kMinorBits) - 1));
-  return id;
-}
-
 std::string_view to_string(hf_guard_operation operation) {
   switch (operation) {
     case HF_GUARD_OPEN:
@@ -145,6 +126,7 @@ struct Guard::State {
   base::UniqueFd iterate_mappings;
   Shared<hf_guard_slot> slots;
   Shared<hf_guard_switches> switches;
+  Places places;
   base::Places system;
   struct RingDeleter {
     void operator()(ring_buffer* buffer) const { ring_buffer__free(buffer); }
@@ -171,6 +153,17 @@ struct Guard::State {
   [[nodiscard]] Result<std::uint32_t> slot_for(const hf_guard_device& device);
   [[nodiscard]] Result<> check_free(const device::Node& node, Mode mode) const;
   [[nodiscard]] Result<> enter(std::uint32_t number, const hf_guard_process& owner, std::uint64_t until, bool helper);
+  [[nodiscard]] std::optional<std::uint32_t> owned_alone(const hf_guard_device& device,
+                                                         const hf_guard_process& owner) const;
+  [[nodiscard]] Result<> exchange(std::uint32_t number, const hf_guard_process& next, std::uint64_t until) const;
+  void go_back_to(const hf_guard_owner_key& key, hf_guard_owner entry) const;
+  [[nodiscard]] Result<Enforced> begin(const Owner& owner, std::optional<BootClock::time_point> until);
+  void end(const Enforced& claim) noexcept;
+  [[nodiscard]] bool put(const hf_guard_owner_key& key, const hf_guard_owner& entry) const;
+  [[nodiscard]] std::vector<hf_guard_owner_key> all_owners() const;
+  void sweep() const;
+  [[nodiscard]] std::vector<std::int64_t> counted_too_often() const;
+  void recount() const;
   void leave(const hf_guard_device& device, const hf_guard_process& owner) noexcept;
   [[nodiscard]] Result<> enlist(const hf_guard_process& process, std::uint32_t tree) const;
   void discharge(const hf_guard_process& process, std::uint32_t tree) const noexcept;
@@ -185,6 +178,7 @@ Guard::~Guard() = default;
 
 Result<Guard> Guard::open(const Places& places, const base::Places& system) {
   auto state = std::make_unique<State>();
+  state->places = places;
   state->system = system;
   const auto get = [&](base::UniqueFd& fd, const char* name) -> Result<> {
     auto pinned = guard::pinned(places, name);
@@ -206,8 +200,9 @@ Result<Guard> Guard::open(const Places& places, const base::Places& system) {
        {&switches, "map_switches"}}};
   for (const auto& [fd, name] : wanted)
     if (auto got = get(*fd, name); !got) return std::unexpected(std::move(got.error()));
-  state->turn.reset(::open(places.pins.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!state->turn) return std::unexpected(base::fault(errno, "open", places.pins));
+  auto turn = open_pins(places);
+  if (!turn) return std::unexpected(std::move(turn.error()));
+  state->turn = std::move(*turn);
   state->slots = Shared<hf_guard_slot>{slots.get(), HF_GUARD_SLOTS};
   state->switches = Shared<hf_guard_switches>{switches.get(), 1};
   if (!state->slots || !state->switches) return std::unexpected(map_fault("map its counters"));
@@ -278,6 +273,8 @@ Result<> Guard::State::enter(std::uint32_t number, const hf_guard_process& owner
     if (helper) return {};
     if (entry.helper == 0) {
       ++entry.claims;
+      entry.until = entry.until == 0 || until == 0 ? 0 : std::max<std::uint64_t>(entry.until, until);
+      extend(number, until);
       if (bpf_map_update_elem(owners.get(), &key, &entry, BPF_EXIST) != 0)
         return std::unexpected(map_fault("an owner more"));
       return {};
@@ -290,12 +287,117 @@ Result<> Guard::State::enter(std::uint32_t number, const hf_guard_process& owner
   entry.generation = slot.generation;
   entry.helper = helper ? 1 : 0;
   entry.claims = 1;
-  if (bpf_map_update_elem(owners.get(), &key, &entry, BPF_ANY) != 0) return std::unexpected(map_fault("an owner more"));
+  if (!put(key, entry)) return std::unexpected(map_fault("an owner more"));
   if (helper) return {};
   extend(number, until);
   add(slot.owners, 1);
   add(switches[0].active, 1);
   return {};
+}
+
+// The slot's number.
+std::optional<std::uint32_t> Guard::State::owned_alone(const hf_guard_device& device,
+                                                       const hf_guard_process& owner) const {
+  hf_guard_owner_key key{};
+  key.device = device;
+  key.owner = owner;
+  hf_guard_owner entry{};
+  if (bpf_map_lookup_elem(owners.get(), &key, &entry) != 0 || entry.helper != 0 || entry.claims != 1)
+    return std::nullopt;
+  hf_guard_slot& slot = slots[entry.slot];
+  const bool alone = std::atomic_ref{slot.owners}.load() == 1 && entry.generation == slot.generation;
+  return alone ? std::optional{entry.slot} : std::nullopt;
+}
+
+// Entries count when they are of the slot's generation. The next one's is made for the generation to come, and the step
+// to that takes the device from the one and gives it to the other. Both are in the slot's number of owners meanwhile,
+// so that, whoever of them dies when, and wherever the feeder is killed, nobody else is let in.
+Result<> Guard::State::exchange(std::uint32_t number, const hf_guard_process& next, std::uint64_t until) const {
+  hf_guard_slot& slot = slots[number];
+  hf_guard_owner_key key{};
+  key.device = slot.device;
+  key.owner = next;
+  hf_guard_owner entry{};
+  entry.until = until;
+  entry.slot = number;
+  entry.generation = slot.generation + 1;
+  entry.claims = 1;
+  if (!put(key, entry)) return std::unexpected(map_fault("the next owner"));
+  add(slot.owners, 1);
+  add(switches[0].active, 1);
+  extend(number, until);
+  slot.denials = slot.unreported = slot.reported = 0;
+  std::atomic_ref{slot.generation}.fetch_add(1);
+  std::atomic_ref{slot.until}.store(until);
+  return {};
+}
+
+// Of an owner whose device was on its way to the next one when the feeder was killed.
+void Guard::State::go_back_to(const hf_guard_owner_key& key, hf_guard_owner entry) const {
+  hf_guard_slot& slot = slots[entry.slot];
+  if (entry.generation == slot.generation) return;
+  entry.generation = slot.generation;
+  if (bpf_map_update_elem(owners.get(), &key, &entry, BPF_EXIST) == 0) std::atomic_ref{slot.until}.store(entry.until);
+}
+
+bool Guard::State::put(const hf_guard_owner_key& key, const hf_guard_owner& entry) const {
+  if (bpf_map_update_elem(owners.get(), &key, &entry, BPF_ANY) == 0) return true;
+  if (errno != E2BIG) return false;
+  sweep();
+  return bpf_map_update_elem(owners.get(), &key, &entry, BPF_ANY) == 0;
+}
+
+std::vector<hf_guard_owner_key> Guard::State::all_owners() const {
+  std::vector<hf_guard_owner_key> keys;
+  hf_guard_owner_key key{};
+  // The kernel may take entries away meanwhile, and then the walk begins anew: so it has an end of its own.
+  bool more = bpf_map_get_next_key(owners.get(), nullptr, &key) == 0;
+  while (more && keys.size() < std::size_t{2} * HF_GUARD_OWNERS) {
+    keys.push_back(key);
+    more = bpf_map_get_next_key(owners.get(), &keys.back(), &key) == 0;
+  }
+  return keys;
+}
+
+// Helpers of devices that nobody owns any more are of no use, and a feeder leaves one behind for each device.
+void Guard::State::sweep() const {
+  for (const hf_guard_owner_key& key : all_owners()) {
+    hf_guard_owner entry{};
+    if (bpf_map_lookup_elem(owners.get(), &key, &entry) != 0 || entry.helper == 0) continue;
+    hf_guard_slot& slot = slots[entry.slot];
+    const bool is_used =
+        same(slot.device, key.device) && slot.generation == entry.generation && std::atomic_ref{slot.owners}.load() > 0;
+    if (!is_used) bpf_map_delete_elem(owners.get(), &key);
+  }
+}
+
+// How many owners each slot counts beyond its entries, and, last, how many all of them do.
+std::vector<std::int64_t> Guard::State::counted_too_often() const {
+  std::vector<std::int64_t> more(HF_GUARD_SLOTS + 1);
+  for (std::uint32_t number = 0; number < HF_GUARD_SLOTS; ++number)
+    more[number] = std::atomic_ref{slots[number].owners}.load();
+  more.back() = std::atomic_ref{switches[0].active}.load();
+  for (const hf_guard_owner_key& key : all_owners()) {
+    hf_guard_owner entry{};
+    if (bpf_map_lookup_elem(owners.get(), &key, &entry) != 0 || entry.helper != 0) continue;
+    --more[entry.slot];
+    --more.back();
+  }
+  return more;
+}
+
+// A feeder that is killed between an entry and its count leaves the two unequal. They are so for a moment, too, when
+// the kernel takes away an owner that dies: so only what stays unequal is mended.
+void Guard::State::recount() const {
+  constexpr int kLongerThanADeathMs = 20;
+  const auto is_right = [](std::int64_t more) { return more == 0; };
+  const auto before = counted_too_often();
+  if (std::ranges::all_of(before, is_right)) return;
+  ::poll(nullptr, 0, kLongerThanADeathMs);
+  const auto still = counted_too_often();
+  for (std::uint32_t number = 0; number < HF_GUARD_SLOTS; ++number)
+    if (before[number] == still[number]) add(slots[number].owners, static_cast<int>(-still[number]));
+  if (before.back() == still.back()) add(switches[0].active, static_cast<int>(-still.back()));
 }
 
 void Guard::State::extend(std::uint32_t number, std::uint64_t until) const noexcept {
@@ -350,6 +452,31 @@ void Guard::State::discharge(const hf_guard_process& process, std::uint32_t tree
     bpf_map_update_elem(processes.get(), &process, &member, BPF_EXIST);
 }
 
+// The process, and the tree if it is to own as one.
+Result<Enforced> Guard::State::begin(const Owner& owner, std::optional<BootClock::time_point> until) {
+  const auto process = identify(owner.pidfd);
+  if (!process) return std::unexpected(process.error());
+  Enforced claim;
+  claim.root = claim.owner = *process;
+  claim.until = until;
+  std::uint32_t tree = 0;
+  if (owner.scope == OwnerScope::tree) {
+    tree = ++switches[0].latest_tree;
+    hf_guard_tree value{};
+    value.members = 1;
+    value.until_last = owner.ends == Owner::Ends::with_last_member ? 1 : 0;
+    value.root = *process;
+    if (bpf_map_update_elem(trees.get(), &tree, &value, BPF_ANY) != 0) return std::unexpected(map_fault("a tree more"));
+    claim.owner = {};
+    claim.owner.start = tree;
+  }
+  if (auto enlisted = enlist(*process, tree); !enlisted) {
+    if (tree != 0) bpf_map_delete_elem(trees.get(), &tree);
+    return std::unexpected(std::move(enlisted.error()));
+  }
+  return claim;
+}
+
 Result<Enforced> Guard::enforce(std::span<const device::Node> nodes, const Owner& owner, Mode mode,
                                 std::optional<BootClock::time_point> until) {
   const Vital machine = vital(state_->system);
@@ -360,32 +487,15 @@ Result<Enforced> Guard::enforce(std::span<const device::Node> nodes, const Owner
   const State::Turn turn{state_->turn.get()};
   for (const device::Node& node : nodes)
     if (auto free = state_->check_free(node, mode); !free) return std::unexpected(std::move(free.error()));
-  auto process = state_->identify(owner.pidfd);
-  if (!process) return std::unexpected(std::move(process.error()));
-
-  Enforced claim;
-  claim.root = claim.owner = *process;
-  claim.until = until;
-  std::uint32_t tree = 0;
-  if (owner.scope == OwnerScope::tree) {
-    tree = ++state_->switches[0].latest_tree;
-    hf_guard_tree value{};
-    value.members = 1;
-    value.until_last = owner.ends == Owner::Ends::with_last_member ? 1 : 0;
-    value.root = *process;
-    if (bpf_map_update_elem(state_->trees.get(), &tree, &value, BPF_ANY) != 0)
-      return std::unexpected(map_fault("a tree more"));
-    claim.owner = {};
-    claim.owner.start = tree;
-  }
-  if (auto enlisted = state_->enlist(*process, tree); !enlisted) {
-    if (tree != 0) bpf_map_delete_elem(state_->trees.get(), &tree);
-    return std::unexpected(std::move(enlisted.error()));
-  }
+  // Before the first entry is made: what is told must be true from then on.
+  if (auto watching = watch(state_->places); !watching) return std::unexpected(std::move(watching.error()));
+  auto begun = state_->begin(owner, until);
+  if (!begun) return begun;
+  Enforced& claim = *begun;
   const base::UniqueFd self{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0))};
   const auto feeder = state_->identify(self.get());
   const auto undone = [&](Error error) {
-    release(claim);
+    state_->end(claim);
     return std::unexpected(std::move(error));
   };
   if (!feeder) return undone(feeder.error());
@@ -396,14 +506,44 @@ Result<Enforced> Guard::enforce(std::span<const device::Node> nodes, const Owner
     if (auto entered = state_->enter(*slot, claim.owner, count_of(until), false); !entered)
       return undone(entered.error());
     claim.devices.push_back(key);
-    const bool is_owner = feeder->tgid == process->tgid && feeder->start == process->start && tree == 0;
-    if (is_owner) continue;
+    if (same(*feeder, claim.owner)) continue;
     if (auto entered = state_->enter(*slot, *feeder, 0, true); !entered) return undone(entered.error());
   }
   if (auto enlisted = state_->enlist(*feeder, 0); !enlisted) return undone(enlisted.error());
   // One that died before its entries were made has no death to come that would take them away.
   if (is_dead(owner.pidfd)) return undone(base::failure(errc::not_held, "the owner is dead", {}));
   return claim;
+}
+
+Result<Enforced> Guard::hand_over(const Enforced& from, std::span<const device::Node> nodes, const Owner& owner,
+                                  std::optional<BootClock::time_point> until) {
+  const Vital machine = vital(state_->system);
+  const State::Turn turn{state_->turn.get()};
+  std::vector<std::uint32_t> slots;
+  for (const device::Node& node : nodes) {
+    const auto slot = state_->owned_alone(key_of(node.id), from.owner);
+    if (!slot || nodes.size() != from.devices.size() || never_guarded(node.id, machine))
+      return std::unexpected(
+          base::failure(errc::refused, fmt::format("{} cannot be handed over", node.path), node.path));
+    slots.push_back(*slot);
+  }
+  auto claim = state_->begin(owner, until);
+  if (!claim) return claim;
+  claim->devices = from.devices;
+  const base::UniqueFd self{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0))};
+  const auto feeder = state_->identify(self.get());
+  auto done = feeder ? state_->enlist(*feeder, 0) : Result<>{std::unexpected(feeder.error())};
+  if (done && same(claim->owner, from.owner))  // two claims of one process are one entry
+    done = std::unexpected(base::failure(errc::refused, "the guard: the next owner is the same", {}));
+  for (const std::uint32_t slot : slots)
+    if (done) done = state_->exchange(slot, claim->owner, count_of(until));
+  if (done) state_->end(from);
+  for (const std::uint32_t slot : slots)
+    if (done && !same(*feeder, claim->owner)) done = state_->enter(slot, *feeder, 0, true);
+  if (done && is_dead(owner.pidfd)) done = std::unexpected(base::failure(errc::not_held, "the owner is dead", {}));
+  if (done) return claim;
+  state_->end(*claim);
+  return std::unexpected(std::move(done.error()));
 }
 
 Result<> Guard::admit(const Enforced& claim, int pidfd) {
@@ -416,7 +556,9 @@ Result<> Guard::admit(const Enforced& claim, int pidfd) {
     if (bpf_map_lookup_elem(state_->guarded.get(), &device, &number) != 0) continue;
     if (auto entered = state_->enter(number, *process, 0, true); !entered) return entered;
   }
-  return {};
+  if (!is_dead(pidfd)) return {};
+  state_->discharge(*process, 0);
+  return std::unexpected(base::failure(errc::not_held, "the helper is dead", {}));
 }
 
 Result<> Guard::renew(Enforced& claim, std::optional<BootClock::time_point> until) {
@@ -438,13 +580,48 @@ Result<> Guard::renew(Enforced& claim, std::optional<BootClock::time_point> unti
   return {};
 }
 
+void Guard::State::end(const Enforced& claim) noexcept {
+  for (const hf_guard_device& device : claim.devices) leave(device, claim.owner);
+  const std::uint32_t tree = claim.owner.tgid == 0 ? static_cast<std::uint32_t>(claim.owner.start) : 0;
+  discharge(claim.root, tree);
+  if (tree != 0) bpf_map_delete_elem(trees.get(), &tree);
+}
+
 void Guard::release(const Enforced& claim) noexcept {
   const State::Turn turn{state_->turn.get()};
-  for (const hf_guard_device& device : claim.devices) state_->leave(device, claim.owner);
-  const std::uint32_t tree = claim.owner.tgid == 0 ? static_cast<std::uint32_t>(claim.owner.start) : 0;
-  state_->discharge(claim.root, tree);
-  if (tree != 0) bpf_map_delete_elem(state_->trees.get(), &tree);
+  state_->end(claim);
 }
+
+std::size_t Guard::settle(std::span<const Enforced> known) {
+  const State::Turn turn{state_->turn.get()};
+  state_->recount();
+  std::size_t ended = 0;
+  for (const hf_guard_owner_key& key : state_->all_owners()) {
+    hf_guard_owner entry{};
+    if (bpf_map_lookup_elem(state_->owners.get(), &key, &entry) != 0 || entry.helper != 0) continue;
+    const auto stands_for = std::ranges::count_if(known, [&](const Enforced& claim) {
+      return same(claim.owner, key.owner) &&
+             std::ranges::any_of(claim.devices, [&](const hf_guard_device& one) { return same(one, key.device); });
+    });
+    if (stands_for > 0) state_->go_back_to(key, entry);
+    if (stands_for >= entry.claims) continue;
+    entry.claims = static_cast<std::uint32_t>(std::max<std::ptrdiff_t>(stands_for, 1));
+    bpf_map_update_elem(state_->owners.get(), &key, &entry, BPF_EXIST);
+    if (stands_for != 0) continue;
+    state_->leave(key.device, key.owner);
+    const auto tree = static_cast<std::uint32_t>(key.owner.start);
+    if (key.owner.tgid == 0) bpf_map_delete_elem(state_->trees.get(), &tree);
+    ++ended;
+  }
+  return ended;
+}
+
+void Guard::rest() noexcept {
+  const State::Turn turn{state_->turn.get()};
+  if (std::atomic_ref{state_->switches[0].active}.load() <= 0) guard::rest(state_->places);
+}
+
+bool Guard::is_watching() const noexcept { return guard::is_watching(state_->places); }
 
 Result<int> Guard::denials_fd() {
   if (!state_->ring) {

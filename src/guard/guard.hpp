@@ -8,6 +8,7 @@
 
 #include "base/unique_fd.hpp"
 #include "device/device.hpp"
+#include "guard/key.hpp"
 #include "guard/programs.hpp"
 
 #include <holdfast_guard.h>
@@ -95,11 +96,28 @@ class Guard {
   ///          not_permitted for what is never guarded; no_resources when a map is full
   [[nodiscard]] Result<Enforced> enforce(std::span<const device::Node> nodes, const Owner& owner, Mode mode,
                                          std::optional<BootClock::time_point> until = std::nullopt);
+  /// From an exclusive owner to the next: each device goes over in one step, before which the one owns it and after
+  /// which the other does, so that no stranger comes between. The helpers of the one are let through no longer.
+  /// \param nodes  those of `from`
+  /// \returns the next one's claim, and `from` is over; or why not, and `from` is to be released. `refused` when it
+  /// does
+  ///          not own them alone
+  [[nodiscard]] Result<Enforced> hand_over(const Enforced& from, std::span<const device::Node> nodes,
+                                           const Owner& owner,
+                                           std::optional<BootClock::time_point> until = std::nullopt);
   /// Lets another process use the devices as long as somebody owns them: a supervisor of the command, a new broker.
   [[nodiscard]] Result<> admit(const Enforced& claim, int pidfd);
   [[nodiscard]] Result<> renew(Enforced& claim, std::optional<BootClock::time_point> until);
   /// Of what ended meanwhile nothing is said.
   void release(const Enforced& claim) noexcept;
+  /// For a feeder that takes over from one that died: ends what none of these claims stands for. How many owners of
+  /// devices that were.
+  std::size_t settle(std::span<const Enforced> known);
+
+  /// When nothing is guarded: takes off the hooks that every process passes, so that they cost nothing. The next
+  /// enforce() puts them back, which takes some milliseconds: so call this some seconds after the last release.
+  void rest() noexcept;
+  [[nodiscard]] bool is_watching() const noexcept;
 
   /// Readable when there are denials.
   [[nodiscard]] Result<int> denials_fd();
@@ -118,8 +136,5 @@ class Guard {
   explicit Guard(std::unique_ptr<State> state) noexcept;
   std::unique_ptr<State> state_;
 };
-
-[[nodiscard]] hf_guard_device key_of(const device::DeviceId& id);
-[[nodiscard]] device::DeviceId id_of(const hf_guard_device& key);
 
 }  // namespace holdfast::guard

@@ -11,22 +11,28 @@ if(NOT (BPF_CLANG AND GUARD_NEEDS_FOUND))
   return()
 endif()
 
-set(object ${CMAKE_CURRENT_BINARY_DIR}/guard.bpf.o)
-set(strip)  # of lines for debuggers; the types (BTF) stay
-if(BPF_STRIP)
-  set(strip COMMAND ${BPF_STRIP} -g ${object})
-endif()
-set(source ${PROJECT_SOURCE_DIR}/bpf/guard.bpf.c)
-string(REPLACE "x86_64" "x86" target "${CMAKE_SYSTEM_PROCESSOR}")
-string(REPLACE "aarch64" "arm64" target "${target}")
-add_custom_command(
-  OUTPUT ${object}
-  COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror
-          -D__TARGET_ARCH_${target} -I${PROJECT_SOURCE_DIR}/uapi -I${PROJECT_SOURCE_DIR}/bpf -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
-          -c ${source} -o ${object}
-  ${strip}
-  DEPENDS ${source} ${PROJECT_SOURCE_DIR}/bpf/kernel.h ${PROJECT_SOURCE_DIR}/uapi/holdfast_guard.h
-  COMMENT "The guard's BPF programs" VERBATIM)
+# guard_object(NAME.bpf.o SOURCE): its path is in `object` then.
+function(guard_object name source)
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/${name})
+  set(strip)  # of lines for debuggers; the types (BTF) stay
+  if(BPF_STRIP)
+    set(strip COMMAND ${BPF_STRIP} -g ${object})
+  endif()
+  string(REPLACE "x86_64" "x86" target "${CMAKE_SYSTEM_PROCESSOR}")
+  string(REPLACE "aarch64" "arm64" target "${target}")
+  set(bpf ${PROJECT_SOURCE_DIR}/bpf)
+  set(uapi ${PROJECT_SOURCE_DIR}/uapi)
+  add_custom_command(
+    OUTPUT ${object}
+    COMMAND ${BPF_CLANG} -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror
+            -D__TARGET_ARCH_${target} -I${uapi} -I${bpf} -idirafter /usr/include/${CMAKE_LIBRARY_ARCHITECTURE}
+            -c ${source} -o ${object}
+    ${strip}
+    DEPENDS ${source} ${bpf}/guard.bpf.c ${bpf}/kernel.h ${uapi}/holdfast_guard.h
+    COMMENT "The guard's BPF programs: ${name}" VERBATIM)
+  set(object ${object} PARENT_SCOPE)
+endfunction()
+guard_object(guard.bpf.o ${PROJECT_SOURCE_DIR}/bpf/guard.bpf.c)
 
 holdfast_room(guard room_device)
 target_include_directories(room_guard PUBLIC ${PROJECT_SOURCE_DIR}/uapi)

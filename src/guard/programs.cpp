@@ -10,14 +10,18 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <holdfast_guard.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -89,9 +93,9 @@ std::string program_pin(const Places& places, std::string_view name) {
 
 // One at a time installs and removes.
 Result<base::UniqueFd> alone(const Places& places) {
-  base::UniqueFd folder{::open(places.pins.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!folder) return std::unexpected(failed("open " + places.pins, errno));
-  while (::flock(folder.get(), LOCK_EX) != 0)
+  Result<base::UniqueFd> folder = open_pins(places);
+  if (!folder) return folder;
+  while (::flock(folder->get(), LOCK_EX) != 0)
     if (errno != EINTR) return std::unexpected(failed("flock " + places.pins, errno));
   return folder;
 }
@@ -131,6 +135,22 @@ Result<Object> loaded(const Places& places) {
   }
   if (bpf_object__load(object.get()) != 0) return std::unexpected(failed("load", errno));
   return object;
+}
+
+std::uint32_t number_of_map(int map) {
+  bpf_map_info info{};
+  std::uint32_t size = sizeof info;
+  return map >= 0 && bpf_obj_get_info_by_fd(map, &info, &size) == 0 ? info.id : 0;
+}
+
+bool has_the_pinned_maps(const bpf_object* object, const Places& places) {
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__is_internal(map)) continue;
+    const base::UniqueFd there{bpf_obj_get(map_pin(places, bpf_map__name(map)).c_str())};
+    if (!there || number_of_map(there.get()) != number_of_map(bpf_map__fd(map))) return false;
+  }
+  return true;
 }
 
 // What a program is, whoever loaded it: a hash of its instructions.
@@ -178,7 +198,7 @@ Result<> attach(const bpf_program* program, const Places& places) {
   return replace_pin(fresh, pin);
 }
 
-Result<> pin_iterator(const bpf_program* program, const Places& places) {
+Result<> pin_program(const bpf_program* program, const Places& places) {
   const std::string pin = program_pin(places, bpf_program__name(program));
   const base::UniqueFd there{bpf_obj_get(pin.c_str())};
   if (there && tag_of(there.get()) == tag_of(bpf_program__fd(program))) return {};
@@ -188,15 +208,47 @@ Result<> pin_iterator(const bpf_program* program, const Places& places) {
   return replace_pin(fresh, pin);
 }
 
-// A program is detached some time after its link's last reference is gone (kernel/bpf/syscall.c, bpf_link_put()): who
-// switches the guard off must not wait for that.
-void let_everything_pass(const Places& places) {
+template <class Change>
+void with_switches(const Places& places, const Change& change) {
   const base::UniqueFd map{bpf_obj_get(map_pin(places, "switches").c_str())};
   if (!map) return;
   void* const memory = ::mmap(nullptr, sizeof(hf_guard_switches), PROT_READ | PROT_WRITE, MAP_SHARED, map.get(), 0);
   if (memory == MAP_FAILED) return;
-  std::atomic_ref{static_cast<hf_guard_switches*>(memory)->active}.store(std::numeric_limits<std::int64_t>::min() / 2);
+  change(*static_cast<hf_guard_switches*>(memory));
   ::munmap(memory, sizeof(hf_guard_switches));
+}
+
+bool something_is_guarded(const Places& places) {
+  bool is = false;
+  with_switches(places, [&](hf_guard_switches& all) { is = std::atomic_ref{all.active}.load() > 0; });
+  return is;
+}
+
+// A program is detached some time after its link's last reference is gone (kernel/bpf/syscall.c, bpf_link_put()): who
+// switches the guard off must not wait for that.
+void let_everything_pass(const Places& places) {
+  with_switches(places, [](hf_guard_switches& all) {
+    std::atomic_ref{all.active}.store(std::numeric_limits<std::int64_t>::min() / 2);
+  });
+}
+
+// What every process calls all the time. They are attached as long as something is guarded, so that a machine on which
+// nothing is pays nothing. The others are called seldom.
+constexpr std::array<std::string_view, 7> kBusyHooks{"hf_open", "hf_permission", "hf_ioctl", "hf_ioctl_compat",
+                                                     "hf_mmap", "hf_mprotect",   "hf_fcntl"};
+bool is_busy(std::string_view program) { return std::ranges::find(kBusyHooks, program) != kBusyHooks.end(); }
+
+// The same program cannot be attached again before its last link is gone, which is a moment after its pin
+// (kernel/bpf/trampoline.c, bpf_trampoline_add_prog()). No event tells of that.
+base::UniqueFd attached_anew(int program) {
+  constexpr std::chrono::seconds kPatience{10};
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  base::UniqueFd link{bpf_raw_tracepoint_open(nullptr, program)};
+  while (!link && errno == EBUSY && std::chrono::steady_clock::now() < end) {
+    ::poll(nullptr, 0, 1);
+    link.reset(bpf_raw_tracepoint_open(nullptr, program));
+  }
+  return link;
 }
 
 std::string first_line(const std::string& path) {
@@ -238,12 +290,25 @@ std::vector<Lack> lacks(const Places& places) {
   return found;
 }
 
+Result<base::UniqueFd> open_pins(const Places& places) {
+  base::UniqueFd folder{::open(places.pins.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+  struct stat seen{};
+  if (!folder || ::fstat(folder.get(), &seen) != 0) return std::unexpected(failed("open " + places.pins, errno));
+  // bpffs may be open to all, and whoever owns the folder can take our pins away.
+  if ((seen.st_uid != 0 && seen.st_uid != ::geteuid()) || (seen.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    return std::unexpected(base::failure(
+        errc::not_permitted, fmt::format("the guard: {} belongs to user {}: rmdir it", places.pins, seen.st_uid), {}));
+  return folder;
+}
+
 Result<> install(const Places& places) {
   if (::mkdir(places.pins.c_str(), 0700) != 0 && errno != EEXIST)
     return std::unexpected(failed("mkdir " + places.pins, errno));
+  // The kernel takes its time to verify programs, and feeders must not wait for that.
+  auto object = installed(places) ? loaded(places) : Result<Object>{};
   const auto turn = alone(places);
   if (!turn) return std::unexpected(turn.error());
-  const auto object = loaded(places);
+  if (!object || !*object || !has_the_pinned_maps(object->get(), places)) object = loaded(places);
   if (!object) return std::unexpected(object.error());
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, object->get()) {
@@ -252,14 +317,38 @@ Result<> install(const Places& places) {
     if (::access(pin.c_str(), F_OK) != 0 && bpf_obj_pin(bpf_map__fd(map), pin.c_str()) != 0)
       return std::unexpected(failed("pin " + pin, errno));
   }
+  const bool watching = is_watching(places);
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object->get()) {
     if (!bpf_program__autoload(program)) continue;
-    const Result<> done = is_iterator(program) ? pin_iterator(program, places) : attach(program, places);
-    if (!done) return done;
+    if (auto pinned = pin_program(program, places); !pinned) return pinned;
+    if (is_iterator(program)) continue;
+    const bool rests = is_busy(bpf_program__name(program)) && !watching && !something_is_guarded(places);
+    if (rests) continue;
+    if (auto attached = attach(program, places); !attached) return attached;
   }
   return {};
 }
+
+Result<> watch(const Places& places) {
+  for (const std::string_view name : kBusyHooks) {
+    const std::string pin = link_pin(places, name);
+    if (::access(pin.c_str(), F_OK) == 0) continue;
+    const base::UniqueFd program{bpf_obj_get(program_pin(places, name).c_str())};
+    if (!program && errno == ENOENT) continue;  // not a hook of this kernel
+    if (!program) return std::unexpected(failed(program_pin(places, name), errno));
+    const base::UniqueFd link = attached_anew(program.get());
+    if (!link) return std::unexpected(failed(fmt::format("attach {}", name), errno));
+    if (bpf_obj_pin(link.get(), pin.c_str()) != 0) return std::unexpected(failed("pin " + pin, errno));
+  }
+  return {};
+}
+
+void rest(const Places& places) noexcept {
+  for (const std::string_view name : kBusyHooks) ::unlink(link_pin(places, name).c_str());
+}
+
+bool is_watching(const Places& places) noexcept { return ::access(link_pin(places, "hf_open").c_str(), F_OK) == 0; }
 
 Result<> remove(const Places& places) {
   const auto turn = alone(places);
@@ -277,7 +366,7 @@ Result<> remove(const Places& places) {
   return {};
 }
 
-bool installed(const Places& places) { return ::access(link_pin(places, "hf_open").c_str(), F_OK) == 0; }
+bool installed(const Places& places) { return ::access(link_pin(places, "hf_death").c_str(), F_OK) == 0; }
 
 Result<base::UniqueFd> pinned(const Places& places, const std::string& name) {
   base::UniqueFd fd{bpf_obj_get(fmt::format("{}/{}", places.pins, name).c_str())};

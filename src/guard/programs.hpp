@@ -29,8 +29,9 @@ struct Lack {
 /// Looks, and loads nothing. Empty when the guard should work.
 [[nodiscard]] std::vector<Lack> lacks(const Places& places = {});
 
-/// Loads, attaches and pins what is not there, and replaces what another version left. Needs CAP_BPF, CAP_PERFMON and
-/// CAP_NET_ADMIN (the control group's hook), or CAP_SYS_ADMIN.
+/// Loads, attaches and pins what is not there, and replaces what another version left. The hooks of opening and using
+/// files, which every process calls all the time, are attached only while something is guarded (watch()). Needs
+/// CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (the control group's hook), or CAP_SYS_ADMIN.
 /// \returns not_permitted, system_fault with the kernel's reason, no_such_device never
 [[nodiscard]] Result<> install(const Places& places = {});
 
@@ -38,6 +39,17 @@ struct Lack {
 [[nodiscard]] Result<> remove(const Places& places = {});
 
 [[nodiscard]] bool installed(const Places& places = {});
+
+/// The folder of pins, which is root's alone; feeders lock it.
+/// \returns not_permitted when somebody else may change it
+[[nodiscard]] Result<base::UniqueFd> open_pins(const Places& places);
+
+/// Attaches the hooks that every process calls; nothing to do when they are. Needs CAP_BPF alone. The caller has the
+/// lock on the folder of pins, here and at rest().
+[[nodiscard]] Result<> watch(const Places& places);
+/// Detaches them: nothing may be guarded.
+void rest(const Places& places) noexcept;
+[[nodiscard]] bool is_watching(const Places& places = {}) noexcept;
 
 /// A pinned map or program, by name. not_held when the guard is not installed.
 [[nodiscard]] Result<base::UniqueFd> pinned(const Places& places, const std::string& name);

@@ -3,6 +3,7 @@
 // because a version number says nothing about a container's filter.
 #include "observe/doctor.hpp"
 
+#include "base/directory.hpp"
 #include "base/error.hpp"
 #include "base/process.hpp"
 #include "base/unique_fd.hpp"
@@ -12,7 +13,6 @@
 #include "observe/groups.hpp"
 #include "observe/proc_scan.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/seccomp.h>
@@ -29,7 +29,6 @@
 #include <cerrno>
 #include <charconv>
 #include <map>
-#include <memory>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -39,13 +38,9 @@ namespace {
 
 using Findings = std::vector<Finding>;
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 template <class Visitor>
 void for_each_name(const std::string& path, Visitor&& visit) {
-  const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(path.c_str())};
+  const base::Directory directory{::opendir(path.c_str())};
   while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr)
     if (entry->d_name[0] != '.') visit(std::string{entry->d_name}, entry->d_type);
 }
@@ -289,16 +284,6 @@ void examine_record_locks(Findings& findings) {
         fmt::format("no open-file-description locks: {}", base::errno_text(errno)), "Linux 3.15 or later");
 }
 
-void examine_guard(const base::Places& places, Findings& findings) {
-  const std::string modules = read_text(AT_FDCWD, (places.sys + "/kernel/security/lsm").c_str());
-  const std::string_view levels = "claims are advisory, or native where TIOCEXCL or O_EXCL applies";
-  const bool bpf = ("," + modules.substr(0, modules.find('\n')) + ",").find(",bpf,") != std::string::npos;
-  add(findings, "enforcement", Weight::note,
-      modules.empty() ? fmt::format("the kernel's security modules cannot be read; {}", levels)
-      : bpf ? fmt::format("the kernel could guard devices (BPF LSM), this version of holdfast does not yet: {}", levels)
-            : fmt::format("the kernel has no BPF LSM switched on: {}", levels));
-}
-
 // Programs that open serial ports by themselves (ModemManager: system-wide probing; brltty: takes CH340 adapters).
 void examine_grabbers(const base::Places& places, Findings& findings) {
   for_each_name(places.proc, [&](const std::string& name, unsigned char) {
@@ -342,7 +327,6 @@ std::vector<Finding> examine(const base::Places& places) {
   examine_inotify(places, findings);
   examine_pidfd(findings);
   examine_record_locks(findings);
-  examine_guard(places, findings);
   examine_grabbers(places, findings);
   return findings;
 }

@@ -27,7 +27,8 @@ std::string clock_text(Instant at, Zone zone, const char* pattern) {
 }
 
 bool has_mode(EventKind kind) {
-  return kind != EventKind::added && kind != EventKind::removed && kind != EventKind::missed;
+  return kind != EventKind::denied && kind != EventKind::added && kind != EventKind::removed &&
+         kind != EventKind::missed;
 }
 bool ends_a_claim(EventKind kind) {
   return kind == EventKind::released || kind == EventKind::lapsed || kind == EventKind::revoked;

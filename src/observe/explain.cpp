@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+#include <holdfast/enforcement.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -165,13 +166,41 @@ std::string convention_text(const Entry& entry, const std::vector<const Step*>& 
   return text + fmt::format("    limit: {}\n", entry.limit);
 }
 
-std::string_view scope_text(const Explanation& explanation) {
+Enforcement level_of(const Explanation& explanation) {
+  if (explanation.guard.kind == GuardOutlook::Kind::would) return Enforcement::guarded;
   const bool native = std::ranges::any_of(explanation.steps, [&](const Step& step) {
-    return step.node == explanation.device.node.path && step.state == Step::State::would_take &&
+    // There it is looked at and not set.
+    const bool only_looks =
+        step.convention == Convention::tiocexcl && explanation.device.family == device::Family::pseudo_terminal;
+    return step.node == explanation.device.node.path && step.state == Step::State::would_take && !only_looks &&
            convention::entry(step.convention).native;
   });
-  return native ? "enforcement: native: the kernel refuses the programs that the native conventions bind\n"
-                : "enforcement: advisory: nobody stops a program that asks no convention\n";
+  return native ? Enforcement::native : Enforcement::advisory;
+}
+
+std::string_view meaning_of(Enforcement level) {
+  switch (level) {
+    case Enforcement::advisory:
+      return "nobody stops a program that asks no convention";
+    case Enforcement::native:
+      return "the kernel refuses the programs that the native conventions bind";
+    case Enforcement::guarded:
+      break;
+  }
+  return "the kernel refuses everybody but the holder, root included";
+}
+
+std::string level_text(const Explanation& explanation) {
+  const Enforcement level = level_of(explanation);
+  std::string text = fmt::format("enforcement: {}: {}\n", to_string(level), meaning_of(level));
+  const GuardOutlook& guard = explanation.guard;
+  if (guard.kind == GuardOutlook::Kind::would_not) text += fmt::format("  not guarded: {}\n", shown(guard.reason));
+  const bool has_sg = std::ranges::any_of(
+      explanation.covered, [](const device::Covered& one) { return one.family == device::Family::scsi_generic; });
+  if (guard.kind == GuardOutlook::Kind::would && has_sg)
+    text += "  of holdfast run: with --guard alone, which leaves out o_excl\n";
+  if (guard.kind == GuardOutlook::Kind::unknown) text += fmt::format("  guarded or not: {}\n", shown(guard.reason));
+  return text;
 }
 
 ordered_json or_null(const std::string& text) { return text.empty() ? ordered_json{} : ordered_json(text); }
@@ -255,7 +284,7 @@ std::string to_text(const Explanation& explanation, std::chrono::system_clock::t
       if (step.convention == entry.id) steps.push_back(&step);
     if (!steps.empty()) text += convention_text(entry, steps);
   }
-  text += scope_text(explanation);
+  text += level_text(explanation);
   return text + "now\n" + to_table(explanation.now, now, zone);
 }
 
@@ -279,6 +308,8 @@ std::string to_json(const Explanation& explanation) {
   for (const device::Sibling& sibling : device.siblings) out["siblings"].push_back(json_of(explanation, sibling));
   out["steps"] = ordered_json::array();
   for (const Step& step : explanation.steps) out["steps"].push_back(json_of(step));
+  out["enforcement"] = to_string(level_of(explanation));
+  out["not_guarded"] = or_null(explanation.guard.reason);
   // A reading by the same grammar that to_json(Survey) writes: one place decides how a survey looks.
   out["now"] = ordered_json::parse(to_json(explanation.now), nullptr, false);
   return out.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";

@@ -28,6 +28,13 @@ struct Step {
 };
 [[nodiscard]] std::string_view to_string(Step::State state);
 
+/// Whether the guard would enforce a claim. Who may ask the guard says so: this room does not use it.
+struct GuardOutlook {
+  enum class Kind : std::uint8_t { not_asked, would, would_not, unknown };
+  Kind kind = Kind::not_asked;
+  std::string reason;  ///< why not, or why nobody knows
+};
+
 struct Explanation {
   device::Device device;
   Cover cover = Cover::function;
@@ -35,7 +42,8 @@ struct Explanation {
   std::vector<device::Sibling> left;     ///< siblings that it leaves alone
   std::vector<device::Sibling> wider;    ///< of those, what Cover::unit would take as well
   std::vector<Step> steps;               ///< in the order of taking: convention by convention, over all nodes
-  Survey now;                            ///< of the device and its siblings
+  GuardOutlook guard;
+  Survey now;  ///< of the device and its siblings
 };
 
 /// \returns what device::identify() says of the argument
@@ -52,6 +60,7 @@ struct Explanation {
 ///    "steps": [{"convention", "means", "device", "state": "would_take" | "not_available" | "not_applicable", "reason"
 ///    | null,
 ///               "files": [], "takes", "limit", "native": bool}],
+///    "enforcement": "advisory" | "native" | "guarded", "not_guarded": "the guard is off..." | null,
 ///    "now": as to_json(Survey)}
 /// Several explanations are joined to one array by the caller.
 [[nodiscard]] std::string to_json(const Explanation& explanation);

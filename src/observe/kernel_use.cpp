@@ -3,27 +3,21 @@
 // descriptor table shows it; mountinfo, swaps and sysfs' holders directories do.
 #include "observe/kernel_use.hpp"
 
+#include "base/directory.hpp"
 #include "observe/proc_scan.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include <memory>
 #include <string_view>
 
 namespace holdfast::observe {
 namespace {
 
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-using Directory = std::unique_ptr<DIR, CloseDirectory>;
-
 std::vector<std::string> entries(const std::string& path) {
   std::vector<std::string> names;
-  const Directory directory{::opendir(path.c_str())};
+  const base::Directory directory{::opendir(path.c_str())};
   while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr)
     if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
   return names;

@@ -50,12 +50,14 @@ struct Use {
   bool ours = false;         ///< holds or waits through holdfast
   std::uint32_t place = 0;   ///< in the broker's queue, from 1; 0: not in it
   std::optional<std::chrono::nanoseconds> lapses_in;  ///< of a claim for a time
+  std::optional<Enforcement> level;                   ///< of a claim that the broker knows
 };
 
 struct DeviceUse {
   device::Node node;
   std::optional<device::Relation> relation;  ///< to the device asked for; nullopt for that device itself
   std::vector<Use> uses;                     ///< sorted by Standing, then pid
+  std::uint64_t denials = 0;                 ///< what the guard has refused since somebody held it
 };
 
 struct Survey {

@@ -27,6 +27,7 @@ void add_holder(DeviceUse& device, const wire::DeviceStatus& status, const Holde
     use = device.uses.insert(device.uses.begin(), std::move(added));
   }
   use->lapses_in = status.lapses_in;
+  use->level = status.enforcement;
 }
 
 void add_waiters(DeviceUse& device, const wire::DeviceStatus& status) {
@@ -60,6 +61,7 @@ void add_queues(Survey& survey, std::span<const wire::DeviceStatus> statuses, De
       const auto before = [&id](const DeviceUse& each) { return each.node.id > id; };
       device = survey.devices.insert(std::ranges::find_if(survey.devices, before), std::move(added));
     }
+    device->denials = status.denials;
     for (const Holder& holder : status.holders) add_holder(*device, status, holder);
     add_waiters(*device, status);
     if (status.waiting > status.waiters.size()) {

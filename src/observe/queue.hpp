@@ -9,8 +9,8 @@
 
 namespace holdfast::observe {
 
-/// Adds the waiters to their devices, and holders' time limits to those who were seen; a holder that was not seen
-/// (another pid namespace) is added too. Devices that the survey does not have are added when `all` are wanted.
+/// Adds the waiters to their devices, and holders' time limits and levels to those who were seen; a holder that was not
+/// seen (another pid namespace) is added too. Devices that the survey does not have are added when `all` are wanted.
 enum class Devices : std::uint8_t { all, those_there };
 void add_queues(Survey& survey, std::span<const wire::DeviceStatus> statuses, Devices devices);
 

@@ -7,6 +7,7 @@
 #include "observe/events.hpp"
 
 #include <fmt/format.h>
+#include <holdfast/enforcement.hpp>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -54,10 +55,11 @@ std::string command_cell(const Use& use) {
   return command.empty() ? "?" : command;
 }
 
-std::string means_cell(const Use& use) {
+std::string means_cell(const DeviceUse& device, const Use& use) {
   std::string means = short_means(use.who.means);
   if (use.place > 0) means += fmt::format(", number {} in the queue", use.place);
   if (use.lapses_in) means += fmt::format(", {} left", duration_text(*use.lapses_in));
+  if (use.level) means += fmt::format(", {}", level_text(device, use));
   return means;
 }
 
@@ -69,7 +71,7 @@ Row row_of(const DeviceUse& device, const Use& use, std::chrono::system_clock::t
           user.empty() ? "-" : user,
           time_cell(use, now, zone),
           mode_cell(use),
-          means_cell(use),
+          means_cell(device, use),
           base::printable(use.who.purpose, 80)};
 }
 
@@ -89,6 +91,7 @@ ordered_json json_of(const Use& use) {
   out["means"] = use.who.means;
   out["purpose"] = or_null(use.who.purpose);
   out["place"] = use.place > 0 ? ordered_json(use.place) : ordered_json{};
+  out["enforcement"] = use.level ? ordered_json(to_string(*use.level)) : ordered_json{};
   out["lapses_in_seconds"] =
       use.lapses_in ? ordered_json(std::chrono::duration<double>{*use.lapses_in}.count()) : ordered_json{};
   return out;
@@ -150,6 +153,13 @@ std::string short_means(const std::vector<std::string>& means) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
+std::string level_text(const DeviceUse& device, const Use& use) {
+  if (!use.level) return {};
+  std::string text{to_string(*use.level)};
+  if (device.denials > 0) text += fmt::format(", {} denied", device.denials);
+  return text;
+}
+
 std::string name_of(const Use& use) {
   if (use.kind == UserKind::kernel) return "kernel";
   if (use.who.pid <= 0) return "?";
@@ -184,6 +194,7 @@ std::string to_json(const Survey& survey) {
     one["relation"] = device.relation ? ordered_json(device::to_string(*device.relation)) : ordered_json{};
     one["uses"] = ordered_json::array();
     for (const Use& use : device.uses) one["uses"].push_back(json_of(use));
+    one["denials"] = device.denials;
     out["devices"].push_back(std::move(one));
   }
   out["blind"] = survey.blind;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace holdfast::observe {
@@ -34,7 +35,8 @@ enum class Zone : std::uint8_t { local, utc };
 ///                           "pid": 4121 | null, "start_ticks": 99 | null, "command": "picocom" | null, "user": "joe" |
 ///                           null, "since": "2026-11-22T12:04:11.000Z" | null, "mode": "exclusive" | "shared" | null,
 ///                           "holdfast": true, "means": ["holdfast"...], "purpose": "flash" | null,
-///                           "place": 3 | null, "lapses_in_seconds": 12.5 | null}]}],
+///                           "place": 3 | null, "lapses_in_seconds": 12.5 | null,
+///                           "enforcement": "advisory" | "native" | "guarded" | null}], "denials": 3}],
 ///    "blind": ["descriptors of 41 processes of other users: run as root to see them"]}
 [[nodiscard]] std::string to_json(const Survey& survey);
 
@@ -65,6 +67,9 @@ template <std::size_t columns>
 
 /// The means of one Use for people: "holdfast, UUCP lock file LCK..ttyS0 (+2), flock".
 [[nodiscard]] std::string short_means(const std::vector<std::string>& means);
+
+/// "guarded, 3 denied"; empty when the level is not known.
+[[nodiscard]] std::string level_text(const DeviceUse& device, const Use& use);
 
 /// "picocom[4121]", "kernel", "?".
 [[nodiscard]] std::string name_of(const Use& use);

@@ -2,6 +2,7 @@
 // survey.cpp - one picture out of many partial ones. Each source adds what it knows to the Use of a process on a
 // device; what no process can be found for stays in the picture as unknown, because a device that looks free and is not
 // is the worst answer.
+#include "base/directory.hpp"
 #include "base/error.hpp"
 #include "base/process.hpp"
 #include "convention/driver_lock.hpp"
@@ -11,7 +12,6 @@
 #include "observe/observe.hpp"
 #include "observe/proc_scan.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -22,7 +22,6 @@
 #include <charconv>
 #include <future>
 #include <map>
-#include <memory>
 #include <set>
 #include <system_error>
 #include <tuple>
@@ -32,10 +31,6 @@ namespace {
 
 using device::DeviceId;
 using device::InodeId;
-
-struct CloseDirectory {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
 
 std::string_view means_of(LockLine::Kind kind) {
   switch (kind) {
@@ -243,7 +238,7 @@ class Surveyor {
   }
 
   void read_lock_directory() {
-    const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(places_.lock_dir.c_str())};
+    const base::Directory directory{::opendir(places_.lock_dir.c_str())};
     if (!directory) {
       if (errno != ENOENT) unreadable_.push_back(places_.lock_dir);
       return;
@@ -325,7 +320,7 @@ class Surveyor {
   void add_driver_owners() {
     if (everything_ && ::access((places_.sys + "/module/holdfast_exclusive").c_str(), F_OK) == 0) {
       const std::string numbers = places_.sys + "/dev/char";
-      const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(numbers.c_str())};
+      const base::Directory directory{::opendir(numbers.c_str())};
       while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
         const auto id = device::parse_number("c" + std::string{entry->d_name});
         if (id &&
@@ -390,7 +385,7 @@ class Surveyor {
 
   void find_below(const std::string& path, const std::set<InodeId>& missing, int depth) {
     constexpr int kDeepest = 6;
-    const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(path.c_str())};
+    const base::Directory directory{::opendir(path.c_str())};
     while (const dirent* entry = directory && depth < kDeepest ? ::readdir(directory.get()) : nullptr) {
       if (entry->d_name[0] == '.') continue;
       const std::string below = path + "/" + entry->d_name;
@@ -475,7 +470,7 @@ class Surveyor {
 
   bool has_open(pid_t pid, const struct stat& file) const {
     const std::string path = fmt::format("{}/{}/fd", places_.proc, pid);
-    const std::unique_ptr<DIR, CloseDirectory> directory{::opendir(path.c_str())};
+    const base::Directory directory{::opendir(path.c_str())};
     while (const dirent* entry = directory ? ::readdir(directory.get()) : nullptr) {
       struct stat open{};
       if (::fstatat(::dirfd(directory.get()), entry->d_name, &open, 0) == 0 && open.st_dev == file.st_dev &&

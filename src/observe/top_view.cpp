@@ -52,6 +52,13 @@ std::string mode_of(const Use& use) {
   return *use.mode == Mode::exclusive ? "exclusive" : "shared";
 }
 
+std::string last_cell(const DeviceUse& device, const Use& use) {
+  const std::string purpose = base::printable(use.who.purpose, 80);
+  // Sixteen columns: the level that is worth them.
+  const std::string level = use.level == Enforcement::guarded ? level_text(device, use) : "";
+  return level + (level.empty() ? "" : "; ") + (purpose.empty() ? short_means(use.who.means) : purpose);
+}
+
 }  // namespace
 
 std::string cut(std::string_view text, std::size_t width) {
@@ -80,12 +87,11 @@ TopView top_view(const Survey& survey, Broker broker, std::chrono::system_clock:
     for (const Use& use : device.uses) {
       is_held = is_held || use.standing == Standing::holds;
       waiting += use.standing == Standing::waits ? 1 : 0;
-      const std::string purpose = base::printable(use.who.purpose, 80);
       view.body.push_back({use.standing == Standing::waits ? TopLine::Look::waiter
                            : name.empty()                  ? TopLine::Look::plain
                                                            : TopLine::Look::device,
                            row({name, name_of(use), base::printable(use.who.user, 32), mode_of(use), time_of(use, now),
-                                purpose.empty() ? short_means(use.who.means) : purpose},
+                                last_cell(device, use)},
                                width)});
       name.clear();
     }

@@ -13,12 +13,14 @@
 
 #include "base/error.hpp"
 #include "claim/brokered.hpp"
+#include "claim/link.hpp"
 #include "convention/uucp.hpp"
 #include "device/device.hpp"
 #include "run/command.hpp"
 #include "run/filter_choice.hpp"
 #include "run/keeper.hpp"
 #include "run/signals.hpp"
+#include "run/strangers.hpp"
 #include "run/supervisor.hpp"
 
 #include <fcntl.h>
@@ -27,9 +29,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <holdfast/enforcement.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace holdfast::run {
 namespace {
@@ -39,6 +44,9 @@ constexpr std::chrono::milliseconds kSettled{5};
 
 // How often a broker that went is looked for: it is told of the claim then.
 constexpr std::chrono::seconds kBrokerBack{1};
+
+// Between two lines on who was kept out.
+constexpr std::chrono::seconds kDenialsApart{10};
 
 // What is left when the command cannot be asked: it would meet the others as if a stranger held them.
 ConventionSet without_what_it_meets(ConventionSet conventions) {
@@ -122,9 +130,56 @@ class Front {
     return {};
   }
 
+  Result<> take(const Options& options) {
+    auto looked_for = wanted(options);
+    if (!looked_for) return std::unexpected{std::move(looked_for.error())};
+    auto taken = *looked_for ? take_from_no_stranger(std::move(**looked_for)) : take_marks(options);
+    if (taken && request_.verbose) tell_what_is_taken();
+    return taken;
+  }
+
+  // What the guard would cut unseen: of a device with an sg node, O_EXCL cannot go through the broker, and is not
+  // needed beside the guard. Without the proxy our own broker would look like a stranger.
+  Result<std::optional<Wanted>> wanted(const Options& options) const {
+    if (options.guarding != Guarding::required || !options.conventions.contains(Convention::proxy))
+      return std::optional<Wanted>{};
+    auto devices = claiming::identify(request_.devices);
+    if (!devices) return std::unexpected{std::move(devices.error())};
+    if (!claiming::covers_sg(*devices, options.cover)) return std::optional<Wanted>{};
+    Wanted wanted{std::move(*devices), options, command_->id()};
+    wanted.options.conventions = options.conventions.without(Convention::o_excl);
+    return std::optional{std::move(wanted)};
+  }
+
+  Result<> take_from_no_stranger(Wanted wanted) {
+    const Options options = wanted.options;
+    // Only the broker can guard: without one there is nothing to wait for.
+    auto link = claiming::Link::open();
+    if (!link) return take_marks(options);
+    claiming::Link::keep(std::move(*link));
+    Strangers strangers{std::move(wanted)};
+    std::string told;
+    bool blindness_told = false;
+    while (true) {
+      auto met = strangers.look(Strangers::Moment::before);
+      if (!strangers.blind().empty() && !std::exchange(blindness_told, true))
+        say(request_.devices.front() + ": who has it already is not seen in full: " + strangers.blind());
+      if (met) {
+        if (auto taken = take_marks(options); !taken) return taken;
+        met = strangers.look(Strangers::Moment::granted);
+        if (met) return met;
+        let_go();
+      }
+      if (!options.wait.waits() || met.error().code != errc::refused) return met;
+      if (std::exchange(told, met.error().message) != told) tell(told + "; waiting");
+      const Signals::AsInherited as_inherited{signals_};
+      if (auto waited = strangers.wait(options.wait, command_->pidfd()); !waited) return waited;
+    }
+  }
+
   // Signals are blocked while something is being taken; while we wait and hold nothing they act on us as on any
   // program.
-  Result<> take(const Options& options) {
+  Result<> take_marks(const Options& options) {
     Options at_once = options;
     at_once.wait = Wait::none();
     auto taken = claiming::claim_either_way(request_.devices, at_once, owner());
@@ -136,9 +191,13 @@ class Front {
     if (!taken) return std::unexpected{std::move(taken.error())};
     holding_ = std::move(taken->holding);
     ticket_ = std::move(taken->ticket);
-    if (request_.verbose)
-      for (const MarkReport& mark : holding_.report()) say(to_string(mark));
     return {};
+  }
+
+  void tell_what_is_taken() const {
+    for (const MarkReport& mark : holding_.report()) say(to_string(mark));
+    const Enforcement marks = holding_.enforcement();
+    say("enforcement: " + std::string{to_string(ticket_ ? std::max(marks, ticket_->enforcement()) : marks)});
   }
 
   // The command, so that the broker gives back when that is dead, whatever has become of us. O_EXCL is ours alone: the
@@ -162,6 +221,7 @@ class Front {
   }
 
   Result<Keeper> start_keeper(int listener) {
+    if (ticket_) ticket_->has_copies_elsewhere();
     return Keeper::start(holding_, ticket_ ? Keeper::GivesBack::broker : Keeper::GivesBack::keeper, listener, in_hand_,
                          *command_);
   }
@@ -215,7 +275,8 @@ class Front {
     }
   }
 
-  static void tell_of(const Notice& notice) {
+  void tell_of(const Notice& notice) {
+    if (notice.kind == Notice::Kind::denied) return tell_of_denial(notice.reason);
     std::string text;
     if (notice.kind == Notice::Kind::asked_to_leave) text = "somebody asks for the device";
     if (notice.kind == Notice::Kind::lapses_soon) text = "the time of the claim is nearly over";
@@ -223,6 +284,14 @@ class Front {
     if (!notice.by.empty()) text += ", " + notice.by;
     if (!notice.reason.empty()) text += ": " + notice.reason;
     say(text);
+  }
+
+  // The command has the terminal: whoever attacks on and on shall not write it full. The history has them all.
+  void tell_of_denial(std::string_view words) {
+    const auto now = Supervisor::Clock::now();
+    if (denial_told_ && now - *denial_told_ < kDenialsApart) return;
+    denial_told_ = now;
+    say(words);
   }
 
   void on_time() {
@@ -391,6 +460,7 @@ class Front {
   int exec_error_ = 0;
   std::optional<Supervisor::Clock::time_point> name_due_;
   std::optional<Supervisor::Clock::time_point> broker_due_;
+  std::optional<Supervisor::Clock::time_point> denial_told_;
   bool is_over_ = false;  // the claim, before the command
   bool stopped_ = false;
   bool ended_ = false;

@@ -13,7 +13,6 @@
 #include "run/hand_over.hpp"
 #include "run/paths.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <scsi/sg.h>
@@ -23,6 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "base/directory.hpp"
 
 #include <cerrno>
 #include <cstdio>
@@ -279,7 +279,7 @@ class ExclusiveLending final : public Lending {
 
   // Whether a process that is none of us has our description.
   bool is_elsewhere() const {
-    const std::unique_ptr<DIR, int (*)(DIR*)> processes{::opendir("/proc"), &::closedir};
+    const base::Directory processes{::opendir("/proc")};
     while (const dirent* const process = processes ? ::readdir(processes.get()) : nullptr) {
       const auto pid = static_cast<pid_t>(std::strtol(process->d_name, nullptr, 10));
       if (pid > 0 && !surroundings_.is_ours(pid) && is_in(pid)) return true;
@@ -289,7 +289,7 @@ class ExclusiveLending final : public Lending {
 
   bool is_in(pid_t pid) const {
     const std::string directory = "/proc/" + std::to_string(pid) + "/fd";
-    const std::unique_ptr<DIR, int (*)(DIR*)> files{::opendir(directory.c_str()), &::closedir};
+    const base::Directory files{::opendir(directory.c_str())};
     while (const dirent* const file = files ? ::readdir(files.get()) : nullptr) {
       struct stat status{};
       if (::fstatat(::dirfd(files.get()), file->d_name, &status, 0) != 0 || status.st_rdev != node_.id.rdev()) continue;

@@ -247,6 +247,7 @@ void fields(A& a, typename A::template Ref<Claim> m) {
   a.maybe(m.place, kId);
   a.choice(m.owner, OwnerGiven::by_pidfd);
   a.text(m.purpose, kMostPurpose);
+  a.choice(m.guarding, Guarding::off);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<Cancel> m) {
@@ -255,6 +256,7 @@ void fields(A& a, typename A::template Ref<Cancel> m) {
 template <class A>
 void fields(A& a, typename A::template Ref<Release> m) {
   id(a, m.claim);
+  a.choice(m.copies, Copies::closed);
 }
 template <class A>
 void fields(A& a, typename A::template Ref<Downgrade> m) {
@@ -359,7 +361,7 @@ void fields(A& a, typename A::template Ref<Found> m) {
 template <class A>
 void fields(A& a, typename A::template Ref<RevokeNotice> m) {
   id(a, m.claim);
-  a.choice(m.why, Ending::device_gone);
+  a.choice(m.why, Ending::denied);
   duration(a, m.grace);
   a.text(m.by, kMostText);
   a.text(m.reason, kMostText);
@@ -390,6 +392,7 @@ void fields(A& a, typename A::template Ref<StatusAnswer> m) {
       inner.choice(waiter.priority, Priority::urgent);
     });
     archive.number(each.waiting);
+    archive.number(each.denials);
   });
   a.choice(m.more, More::follows);
 }

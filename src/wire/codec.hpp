@@ -22,7 +22,7 @@
 
 namespace holdfast::wire {
 
-inline constexpr std::uint8_t kVersion = 1;
+inline constexpr std::uint8_t kVersion = 2;
 inline constexpr std::size_t kHeaderBytes = 12;
 inline constexpr std::size_t kMostBytes = kHeaderBytes + 0xffff;  ///< room that a receiver needs
 inline constexpr std::size_t kMostDevices = 64;                   ///< in one claim

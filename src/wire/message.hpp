@@ -75,13 +75,18 @@ struct Claim {
   std::optional<Place> place;
   OwnerGiven owner = OwnerGiven::speaker;
   std::string purpose;
+  Guarding guarding = Guarding::automatic;
 };
 /// Takes back a Claim or an Upgrade that waits, by the number of its message.
 struct Cancel {
   std::uint32_t asked = 0;
 };
+/// Whether the speaker has descriptors of the claim still. Who says `closed` has none, or closes them before it looks
+/// for the answer: then the locks may go on to the next holder as they are.
+enum class Copies : std::uint8_t { kept, closed };
 struct Release {
   ClaimId claim{};
+  Copies copies = Copies::kept;
 };
 struct Downgrade {
   ClaimId claim{};
@@ -215,8 +220,9 @@ struct Found {
   std::optional<Duration> lapses_in;
 };
 
-enum class Ending : std::uint8_t { asked_to_leave, lapses_soon, lapsed, revoked, device_gone };
-/// A notice to a holder: the claim ends in `grace`, or is over when that is 0.
+enum class Ending : std::uint8_t { asked_to_leave, lapses_soon, lapsed, revoked, device_gone, denied };
+/// A notice to a holder: the claim ends in `grace`, or is over when that is 0. But for `denied`, which ends nothing:
+/// the guard has kept `by` out, as `reason` says.
 struct RevokeNotice {
   ClaimId claim{};
   Ending why = Ending::revoked;
@@ -248,6 +254,7 @@ struct DeviceStatus {
   std::vector<Holder> holders;
   std::vector<Waiter> waiters;  ///< the first of them
   std::uint32_t waiting = 0;    ///< all of them
+  std::uint64_t denials = 0;    ///< what the guard has refused since somebody held it
 };
 /// Whether more messages of one answer follow.
 enum class More : std::uint8_t { last, follows };

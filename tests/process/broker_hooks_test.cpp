@@ -102,6 +102,23 @@ TEST_F(Hooks, none_grant_at_once) {
   EXPECT_TRUE(without.before_grant(some_claim()));
 }
 
+TEST_F(Hooks, that_come_after_many_grants_are_run_and_that_go_are_not) {
+  HookRunner runner{settings_};
+  const auto grant_often = [&] {
+    for (int i = 0; i < 3 * PathWatch::kPays; ++i) ASSERT_TRUE(runner.before_grant(some_claim()));
+  };
+  grant_often();
+  hook("10-no", "exit 1");
+  EXPECT_TRUE(runner.are_there());
+  EXPECT_THAT(answer_of(runner, some_claim()), HasSubstr("10-no refuses it"));
+  ::unlink((settings_.directory + "/10-no").c_str());
+  grant_often();
+  hook("10-no", "exit 1", 0644);
+  EXPECT_TRUE(runner.before_grant(some_claim()));
+  ::chmod((settings_.directory + "/10-no").c_str(), 0755);
+  EXPECT_TRUE(runner.are_there());
+}
+
 TEST_F(Hooks, run_in_the_order_of_names_with_the_claim_in_their_environment) {
   hook("20-second", "echo second >> OUT");
   hook("10-first", "echo \"first $# $1\" >> OUT; env | grep ^HOLDFAST | sort >> OUT");

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -29,6 +30,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -231,6 +233,61 @@ void descriptor_floods(const std::string& socket, const std::string& device) {
   for (int i = 0; i < 20; ++i) say(itself, wire::StatusQuery{}, {&self, 1});
 }
 
+// The last close of such a connection waits until the other end has taken everything, which it never does: close(2)
+// of it is what the broker must not wait for (tcp_close(), SO_LINGER in socket(7)).
+struct SlowToClose {
+  base::UniqueFd end;
+  base::UniqueFd other_end;
+};
+SlowToClose slow_to_close() {
+  const base::UniqueFd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  base::UniqueFd sender{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  const linger wait{1, 600};
+  if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
+      ::listen(listener.get(), 1) != 0 ||
+      ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0 ||
+      ::connect(sender.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
+      ::setsockopt(sender.get(), SOL_SOCKET, SO_LINGER, &wait, sizeof wait) != 0)
+    return {};
+  base::UniqueFd receiver{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  const std::vector<char> much(1 << 16);
+  while (::send(sender.get(), much.data(), much.size(), MSG_DONTWAIT) > 0) {
+  }
+  return {std::move(sender), std::move(receiver)};
+}
+
+void descriptors_that_are_slow_to_close(const std::string& socket, const std::string& device) {
+  std::vector<base::UniqueFd> other_ends;
+  const auto with_it = [&](const auto& give) {
+    RawClient client{socket};
+    SlowToClose slow = slow_to_close();
+    if (!slow.other_end) std::abort();
+    give(client, slow.end.get());
+    // Should the broker be quicker, it is this close that waits.
+    std::thread{[end = std::move(slow.end)]() mutable { end.reset(); }}.detach();
+    other_ends.push_back(std::move(slow.other_end));
+  };
+  wire::Claim for_another = claim_of(device);
+  for_another.owner = wire::OwnerGiven::by_pidfd;
+  with_it([&](RawClient& client, int slow) { say(client, wire::StatusQuery{}, {&slow, 1}); });
+  with_it([&](RawClient& client, int slow) { say(client, for_another, {&slow, 1}); });
+  with_it([&](RawClient& client, int slow) {
+    wire::Resume resume{wire::ClaimId{1}, client.epoch(), {}};
+    resume.marks.nodes = {{name_of(device), wire::NodeOpen::writable}};
+    say(client, resume, {&slow, 1});
+  });
+  // Never read: the connection is ended by what comes before it.
+  with_it([&](RawClient& client, int slow) {
+    say(client, wire::Hello{});
+    say(client, wire::StatusQuery{}, {&slow, 1});
+  });
+  const RawClient somebody{socket};  // is greeted while the other ends are open
+}
+
 void claims_of_many_devices(const std::string& socket, const std::string& device) {
   RawClient client{socket};
   wire::Claim many;
@@ -398,6 +455,7 @@ const std::array kAttacks{
     Named{"thousands_of_connections", thousands_of_connections},
     Named{"connections_that_come_and_go", connections_that_come_and_go},
     Named{"descriptor_floods", descriptor_floods},
+    Named{"descriptors_that_are_slow_to_close", descriptors_that_are_slow_to_close},
     Named{"claims_of_many_devices", claims_of_many_devices},
     Named{"cancel_storms", cancel_storms},
     Named{"the_same_number_for_every_claim", the_same_number_for_every_claim},
@@ -428,7 +486,7 @@ TEST_P(Attacked, broker_serves_others_and_forgets_it_all) {
     EXPECT_EQ(attacker.reap(), 0) << "the attack itself failed";
   };
   Witness witness{broker.socket()};
-  const int quiet = broker.descriptors() + 4;  // the witness, in the middle of a claim
+  const int quiet = broker.descriptors() + 8;  // the witness in the middle of a claim; what the first grant opens
   std::array<long, 3> memory{};
   for (long& after : memory) {
     strike();
@@ -452,6 +510,52 @@ INSTANTIATE_TEST_SUITE_P(By, Attacked,
                            return std::string{kAttacks[std::get<0>(tested.param)].name} +
                                   (std::get<1>(tested.param) == As::nobody ? "_of_nobody" : "_of_root");
                          });
+
+// What the broker has sent and nobody has read counts as the broker's own, and when that is too much it can give
+// nobody a claim any more.
+TEST(DescriptorsNotRead, of_one_user_do_not_keep_the_others_from_their_claims) {
+  BrokerUnderTest broker;
+  const rlimit few{6'000, 6'000};
+  ASSERT_EQ(::prlimit(broker.pid(), RLIMIT_NOFILE, &few, nullptr), 0);
+  std::vector<Pty> ptys(50);
+  wire::Claim wanted;
+  wanted.mode = Mode::shared;
+  for (const Pty& pty : ptys) {
+    ASSERT_EQ(::chmod(pty.path().c_str(), 0666), 0);
+    wanted.devices.push_back(name_of(pty.path()));
+  }
+  const int before = broker.descriptors();
+  Child attacker{[&](Peer& test) {
+    become_nobody();
+    RawClient holder{broker.socket()};
+    const Answer held = holder.ask(wanted);
+    std::vector<RawClient> deaf;
+    for (int i = 0; i < 20; ++i) {
+      deaf.emplace_back(broker.socket());
+      for (int times = 0; times < 10; ++times) say(deaf.back(), wire::Resume{held.claim(), deaf.back().epoch(), {}});
+      // The broker ends every other one, whose packets are still there.
+      if (i % 2 == 0) say(deaf.back(), wire::Hello{});
+    }
+    test.tell("there");
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(attacker.hear(), "there");
+  const Pty pty;
+  RawClient client{broker.socket()};
+  const Answer held = client.ask(claim_of(pty.path()));
+  EXPECT_EQ(held.words, "granted");
+  EXPECT_EQ(client.ask(wire::Release{held.claim()}).words, "done");
+  attacker.kill();
+  EXPECT_TRUE(broker.descriptors_fall_to(before + 3)) << broker.descriptors() << ", before: " << before;
+  // The user is served again.
+  EXPECT_EQ(in_a_child([&] {
+              become_nobody();
+              RawClient again{broker.socket()};
+              return again.ask(wanted).words;
+            }),
+            "granted");
+}
 
 TEST(Purpose, with_control_characters_is_shown_without_them) {
   const Pty pty;

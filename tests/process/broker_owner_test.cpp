@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -150,6 +151,41 @@ TEST(Owner, that_closes_its_connection_gives_its_claim_back) {
   EXPECT_EQ(next.answer_to(number).words, "granted");
 }
 
+// Stops it here and now, to be let go by PTRACE_DETACH.
+void stop(pid_t broker) {
+  ASSERT_EQ(::ptrace(PTRACE_SEIZE, broker, nullptr, PTRACE_O_TRACESYSGOOD), 0);
+  ASSERT_EQ(::ptrace(PTRACE_INTERRUPT, broker, nullptr, nullptr), 0);
+  ASSERT_EQ(::waitpid(broker, nullptr, 0), broker);
+}
+
+// Stops it again when accept4(2) has given it a connection.
+void let_it_accept(pid_t broker) {
+  bool accepts = false;
+  int status = 0;
+  do {
+    ::ptrace(PTRACE_SYSCALL, broker, nullptr, nullptr);
+    ASSERT_EQ(::waitpid(broker, &status, 0), broker);
+    ASSERT_TRUE(WIFSTOPPED(status));
+    __ptrace_syscall_info call{};
+    ::ptrace(PTRACE_GET_SYSCALL_INFO, broker, sizeof call, &call);
+    if (call.op == PTRACE_SYSCALL_INFO_ENTRY) accepts = call.entry.nr == SYS_accept4;
+    if (call.op == PTRACE_SYSCALL_INFO_EXIT && accepts && call.exit.rval >= 0) return;
+  } while (true);
+}
+
+TEST(Owner, is_known_by_what_it_says_while_it_is_accepted) {
+  const Pty pty;
+  BrokerUnderTest broker;
+  ASSERT_GT(broker.pid(), 0);
+  ASSERT_NO_FATAL_FAILURE(stop(broker.pid()));
+  RawClient client{broker.socket(), RawClient::Greeting::unsaid};
+  ASSERT_NO_FATAL_FAILURE(let_it_accept(broker.pid()));
+  client.send(wire::Hello{wire::kVersion, wire::kVersion, "in a hurry"});
+  const std::uint32_t asked = client.send(claim_of(pty.path()));
+  ::ptrace(PTRACE_DETACH, broker.pid(), nullptr, nullptr);
+  EXPECT_EQ(client.answer_to(asked).words, "granted");
+}
+
 TEST(ForkedChild, on_the_inherited_connection_is_not_the_owner) {
   const Pty pty;
   BrokerUnderTest broker;
@@ -250,6 +286,40 @@ TEST(OwnerByPidfd, must_be_the_askers_own_process) {
   });
   EXPECT_EQ(words, "not permitted");
   EXPECT_EQ(asked_again(broker, pty.path()), "granted");
+}
+
+// Root claims for a user's shell: that has the device alone, and is not to come by what root alone may open.
+TEST(OwnerByPidfd, that_may_not_open_the_device_gets_no_descriptor_of_it) {
+  const Pty pty;
+  ASSERT_EQ(::chmod(pty.path().c_str(), 0600), 0);
+  BrokerUnderTest broker;
+  Child owner{[&](Peer& test) {
+    become_nobody();
+    test.tell("nobody");
+    const wire::ClaimId claim{std::stoull(test.hear())};
+    RawClient client{broker.socket()};
+    std::string got;
+    for (const wire::FromClient& message :
+         {wire::FromClient{wire::Resume{claim, client.epoch(), {}}}, wire::FromClient{wire::Downgrade{claim}},
+          wire::FromClient{wire::Upgrade{claim, {}}}}) {
+      const Answer answer = client.ask(message);
+      if (answer.code() != errc::not_held || !answer.descriptors.empty()) got += answer.words + "; ";
+    }
+    test.tell(got.empty() ? "nothing" : got);
+    test.tell(client.ask(wire::Release{claim}).words);
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(owner.hear(), "nobody");
+  RawClient asker{broker.socket()};
+  wire::Claim claim = claim_of(pty.path());
+  claim.owner = wire::OwnerGiven::by_pidfd;
+  const int pidfd = owner.pidfd();
+  const Answer held = asker.ask(claim, {&pidfd, 1});
+  ASSERT_EQ(held.words, "granted");
+  owner.tell(std::to_string(static_cast<std::uint64_t>(held.claim())));
+  EXPECT_EQ(owner.hear(), "nothing");
+  EXPECT_EQ(owner.hear(), "done") << "it may give back what is its own";
 }
 
 TEST(OwnerByPidfd, that_is_dead_already_gets_nothing) {

@@ -37,6 +37,7 @@ std::string rights() {
 
 // setgid, setuid, dac_override and fowner, as bits.
 constexpr const char* kKept = "00000000000000ca";
+constexpr const char* kKeptWithGuard = "00000080000000ca";  // and bpf
 
 class Privileges : public ::testing::Test {
  protected:
@@ -48,7 +49,7 @@ class Privileges : public ::testing::Test {
 
 TEST_F(Privileges, of_root_become_a_users_with_four_capabilities) {
   const std::string found = in_a_child([] {
-    const auto standing = drop_privileges(kUser);
+    const auto standing = drop_privileges(kUser, GuardRight::dropped);
     return standing ? rights() : standing.error().message;
   });
   const auto uid = std::to_string(::getpwnam(kUser)->pw_uid);
@@ -63,11 +64,11 @@ TEST_F(Privileges, of_root_become_a_users_with_four_capabilities) {
 
 TEST_F(Privileges, are_dropped_as_far_when_there_is_no_such_user) {
   const std::string found = in_a_child([] {
-    const auto standing = drop_privileges("holdfast-no-such-user");
+    const auto standing = drop_privileges("holdfast-no-such-user", GuardRight::kept);
     return standing ? rights() : standing.error().message;
   });
   EXPECT_THAT(found, HasSubstr("Uid:\t0\t0\t0\t0"));
-  EXPECT_THAT(found, HasSubstr(std::string{"CapPrm:\t"} + kKept));
+  EXPECT_THAT(found, HasSubstr(std::string{"CapPrm:\t"} + kKeptWithGuard));
 }
 
 TEST_F(Privileges, of_a_service_are_those_that_its_unit_gave_it_and_go_no_further) {
@@ -83,7 +84,7 @@ TEST_F(Privileges, of_a_service_are_those_that_its_unit_gave_it_and_go_no_furthe
     ::cap_free(sets);
     for (const cap_value_t one : given)
       if (::cap_set_ambient(one, CAP_SET) != 0) return "cannot set ambient capabilities";
-    const auto standing = drop_privileges(kUser);
+    const auto standing = drop_privileges(kUser, GuardRight::dropped);
     if (!standing) return standing.error().message;
     return standing->uid == 51005 ? rights() : "another user";
   });
@@ -100,7 +101,7 @@ TEST_F(Privileges, that_are_left_suffice_to_act_as_clients_and_to_remove_their_l
   ASSERT_EQ(::chmod(lock_directory.c_str(), 01775), 0);  // root's, sticky, closed to the client
   const std::string file = lock_directory + "/LCK..ttyS9";
   const std::string found = in_a_child([&]() -> std::string {
-    const auto standing = drop_privileges(kUser);
+    const auto standing = drop_privileges(kUser, GuardRight::dropped);
     if (!standing) return standing.error().message;
     const auto permission = Permission::start();
     if (!permission) return permission.error().message;

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -88,6 +89,133 @@ TEST_P(Restart, loses_no_claim_and_admits_no_second_holder) {
   EXPECT_TRUE(lock_files_of(pty.path()).empty());
 }
 
+// `claim --pid`: who asked is gone, and the owner never had a descriptor.
+class ForAnother : public ::testing::Test {
+ protected:
+  [[nodiscard]] std::string asked() const {
+    return in_a_child([&] {
+      RawClient asker{broker_.socket()};
+      return ask_for(asker, owner_, claim_of(pty_.path())).words;
+    });
+  }
+  Pty pty_;
+  BrokerUnderTest broker_;
+  testing_support::Owner owner_;
+};
+
+TEST_F(ForAnother, who_has_no_descriptor_a_claim_is_taken_again_after_a_kill) {
+  ASSERT_EQ(asked(), "granted");
+  for (int times = 0; times < 2; ++times) {
+    broker_.kill();
+    EXPECT_FALSE(flock_is_refused(pty_.path())) << "nobody has what carried the locks";
+    broker_.start();
+    EXPECT_TRUE(flock_is_refused(pty_.path()));
+    EXPECT_NE(daemonless_try(pty_.path()), "taken");
+  }
+  RawClient next{broker_.socket()};
+  const std::uint32_t number = next.send(claim_of(pty_.path(), kForEver));
+  ASSERT_EQ(next.answer_to(number).words, "queued");
+  owner_.kill();
+  EXPECT_EQ(next.answer_to(number).words, "granted");
+}
+
+TEST_F(ForAnother, a_claim_that_somebody_else_took_meanwhile_is_lost_and_the_log_says_so) {
+  ASSERT_EQ(asked(), "granted");
+  broker_.kill();
+  const base::UniqueFd node{::open(pty_.path().c_str(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)};
+  ASSERT_EQ(::flock(node.get(), LOCK_EX | LOCK_NB), 0);
+  broker_.start();
+  EXPECT_NE(broker_.log().find("is lost"), std::string::npos) << broker_.log();
+  EXPECT_TRUE(lock_files_of(pty_.path()).empty());
+  ::flock(node.get(), LOCK_UN);
+  EXPECT_EQ(daemonless_try(pty_.path()), "taken");
+}
+
+TEST(ForAnotherOfAGroup, a_claim_is_taken_again_with_the_rights_of_the_owners_groups) {
+  const Pty pty;
+  constexpr gid_t kGroup = 54321;
+  ASSERT_EQ(::chown(pty.path().c_str(), 0, kGroup), 0);
+  ASSERT_EQ(::chmod(pty.path().c_str(), 0660), 0);
+  const auto become_a_member = [] {
+    const gid_t group = kGroup;
+    return ::setgroups(1, &group) == 0 && ::setresgid(65534, 65534, 65534) == 0 &&
+           ::setresuid(65534, 65534, 65534) == 0;
+  };
+  BrokerUnderTest broker;
+  Child owner{[&](testing_support::Peer& test) {
+    test.tell(become_a_member() ? "a member" : "cannot");
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(owner.hear(), "a member");
+  const std::string words = in_a_child([&]() -> std::string {
+    if (!become_a_member()) return "cannot";
+    RawClient asker{broker.socket()};
+    wire::Claim claim = claim_of(pty.path());
+    claim.owner = wire::OwnerGiven::by_pidfd;
+    const int pidfd = owner.pidfd();
+    return asker.ask(claim, {&pidfd, 1}).words;
+  });
+  ASSERT_EQ(words, "granted");
+  broker.kill();
+  broker.start();
+  EXPECT_NE(daemonless_try(pty.path()), "taken") << broker.log();
+}
+
+// The descendants' copies of the descriptors are the claim; nobody can speak for it any more.
+TEST(Tree, whose_owner_died_with_the_broker_away_keeps_the_device_until_its_last_member_ends) {
+  const Pty pty;
+  BrokerUnderTest broker;
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const base::UniqueFd theirs{ends[0]};
+  base::UniqueFd life{ends[1]};
+  Child owner{[&](Peer& test) {
+    RawClient client{broker.socket()};
+    wire::Claim wanted = claim_of(pty.path());
+    wanted.owner_scope = OwnerScope::tree;
+    const Answer held = client.ask(wanted);
+    if (::fork() == 0) {
+      life.reset();
+      char byte = 0;
+      static_cast<void>(!::read(theirs.get(), &byte, 1));
+      ::_exit(0);
+    }
+    test.tell(held.words);
+    test.hear();
+    return 0;
+  }};
+  ASSERT_EQ(owner.hear(), "granted");
+  broker.kill();
+  owner.kill();
+  broker.start();
+  EXPECT_NE(daemonless_try(pty.path()), "taken");
+  RawClient next{broker.socket()};
+  EXPECT_TRUE(next.ask(claim_of(pty.path())).words.starts_with("refused"));
+  const std::uint32_t number = next.send(claim_of(pty.path(), kForEver));
+  ASSERT_EQ(next.answer_to(number).words, "queued");
+  life.reset();
+  EXPECT_EQ(next.answer_to(number).words, "granted");
+}
+
+TEST(Stop, gives_back_first_what_was_hung_up_before) {
+  const std::array<Pty, 8> ptys;
+  BrokerUnderTest broker;
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (const Pty& pty : ptys) {
+    clients.push_back(std::make_unique<RawClient>(broker.socket()));
+    ASSERT_EQ(clients.back()->ask(claim_of(pty.path())).words, "granted");
+    ASSERT_FALSE(lock_files_of(pty.path()).empty());
+  }
+  ASSERT_GT(broker.pid(), 0);
+  ::kill(broker.pid(), SIGSTOP);
+  clients.clear();
+  ::kill(broker.pid(), SIGTERM);
+  ::kill(broker.pid(), SIGCONT);
+  EXPECT_EQ(broker.stop(), 0);
+  for (const Pty& pty : ptys) EXPECT_TRUE(lock_files_of(pty.path()).empty()) << pty.path();
+}
+
 TEST_P(Restart, keeps_the_places_of_those_who_wait) {
   const Pty pty;
   BrokerUnderTest broker;
@@ -108,6 +236,8 @@ TEST_P(Restart, keeps_the_places_of_those_who_wait) {
   // A newcomer is first to ask, and last in the queue; the others come in the wrong order.
   const testing_support::Owner newcomer;
   ASSERT_EQ(resume(back, held, epoch).words, "granted");
+  const std::uint32_t newcomers = send_for(back, newcomer, claim_of(pty.path(), kForEver));
+  ASSERT_EQ(back.answer_to(newcomers).words, "queued");
   std::vector<std::uint32_t> expected(owners.size() - 1);
   for (const std::size_t i : {5U, 2U, 4U, 1U, 3U}) {
     wire::Claim claim = claim_of(pty.path(), kForEver);
@@ -115,8 +245,7 @@ TEST_P(Restart, keeps_the_places_of_those_who_wait) {
     expected[i - 1] = send_for(back, owners[i], claim);
     ASSERT_EQ(back.answer_to(expected[i - 1]).words, "queued");
   }
-  expected.push_back(send_for(back, newcomer, claim_of(pty.path(), kForEver)));
-  ASSERT_EQ(back.answer_to(expected.back()).words, "queued");
+  expected.push_back(newcomers);
   wire::ClaimId holds = held.claim();
   for (const std::uint32_t number : expected) {
     const std::uint32_t release = back.send(wire::Release{holds});
@@ -336,19 +465,33 @@ TEST(LibraryClaim, is_released_without_the_broker) {
   EXPECT_EQ(daemonless_try(pty.path()), "taken");
 }
 
-TEST(LibraryClaim, goes_on_without_the_broker_when_that_does_not_come_back) {
+TEST(LibraryClaim, goes_on_without_the_broker_when_that_does_not_come_back_unless_it_cannot_do_without) {
   const Pty pty;
+  const Pty other;
   BrokerUnderTest broker;
   LibraryClaimant holder{pty.path()};
   ASSERT_EQ(holder.hear(), "granted");
+  LibraryClaimant holder_of_the_other{other.path()};
+  ASSERT_EQ(holder_of_the_other.hear(), "granted");
   LibraryClaimant waiter{pty.path(), Wait::for_ever()};
+  Child needs_it{[&](Peer& test) {
+    auto mine = claim(other.path(), {.wait = Wait::for_ever(), .lease = 60s});
+    test.tell(mine ? "granted" : mine.error().message);
+    test.hear();
+    return 0;
+  }};
   ASSERT_TRUE(queued(broker, pty.path(), 1));
+  ASSERT_TRUE(queued(broker, other.path(), 1));
   broker.kill();
   holder.release();
   EXPECT_EQ(waiter.hear(), "granted");
   LibraryClaimant another{pty.path()};
   EXPECT_NE(another.hear(), "granted");
   waiter.release();
+  holder_of_the_other.release();
+  EXPECT_EQ(needs_it.hear(500ms), "(silence)");
+  broker.start();
+  EXPECT_EQ(needs_it.hear(), "granted");
 }
 
 TEST(LibraryClaim, that_waits_daemonless_and_one_through_the_broker_exclude_each_other) {

@@ -14,7 +14,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -115,6 +117,56 @@ TEST_F(Store, claims_that_end_at_once_are_no_news_to_systemd) {
   EXPECT_FALSE(store.next_due());
   systemd_.hear();
   EXPECT_THAT(systemd_.names(), ::testing::IsEmpty());
+}
+
+TEST_F(Store, claims_that_the_broker_alone_has_are_kept_at_once) {
+  DescriptorStore store;
+  auto holding = claiming::take(std::array{pty_.path()}, {}, base::self());
+  ASSERT_TRUE(holding);
+  store.keep(wire::ClaimId{8}, *holding, Clock::now());
+  store.hurry(wire::ClaimId{8}, Clock::now());
+  store.hurry(wire::ClaimId{8}, Clock::now());
+  systemd_.hear();
+  EXPECT_THAT(systemd_.names(), ::testing::ElementsAre("claim-8"));
+  store.drop(wire::ClaimId{8});
+  systemd_.hear();
+  EXPECT_THAT(systemd_.names(), ::testing::IsEmpty());
+}
+
+TEST_F(Store, claims_by_the_dozen_are_no_news_to_systemd_though_the_broker_alone_has_them) {
+  DescriptorStore store;
+  auto holding = claiming::take(std::array{pty_.path()}, {}, base::self());
+  ASSERT_TRUE(holding);
+  const auto now = Clock::now();
+  const auto heard = [&] {
+    systemd_.hear();  // soon enough: few messages fit on their way
+    return systemd_.names().size();
+  };
+  for (std::uint64_t claim = 1; claim <= 24; ++claim) {
+    store.keep(wire::ClaimId{claim}, *holding, now);
+    store.hurry(wire::ClaimId{claim}, now);
+    EXPECT_EQ(heard(), std::min<std::uint64_t>(claim, 20));
+  }
+  store.hurry(wire::ClaimId{24}, now + 1s);
+  EXPECT_EQ(heard(), 21U);
+  store.advance(now + 1s);
+  EXPECT_EQ(heard(), 24U);
+}
+
+TEST_F(Store, claim_that_systemd_could_not_be_told_of_is_told_of_again) {
+  DescriptorStore store;
+  auto holding = claiming::take(std::array{pty_.path()}, {}, base::self());
+  ASSERT_TRUE(holding);
+  const auto now = Clock::now();
+  store.keep(wire::ClaimId{8}, *holding, now);
+  const std::string socket = ::getenv("NOTIFY_SOCKET");
+  ::setenv("NOTIFY_SOCKET", "/nowhere", 1);
+  store.hurry(wire::ClaimId{8}, now);
+  ::setenv("NOTIFY_SOCKET", socket.c_str(), 1);
+  ASSERT_TRUE(store.next_due());
+  store.advance(*store.next_due());
+  systemd_.hear();
+  EXPECT_THAT(systemd_.names(), ::testing::ElementsAre("claim-8"));
 }
 
 TEST_F(Store, claims_that_hold_by_an_exclusive_open_are_not_kept) {

@@ -145,6 +145,15 @@ TEST(NoBroker, keeps_no_time_limit_and_says_so) {
   EXPECT_EQ(stranger_tries(pty.path()), "taken");
 }
 
+TEST(NoBroker, guards_nothing_and_says_so_to_whoever_requires_it) {
+  const Pty pty;
+  ::setenv("HOLDFAST_SOCKET", "/nowhere/socket", 1);
+  const auto mine = claim(pty.path(), {.guarding = Guarding::required});
+  ASSERT_FALSE(mine);
+  EXPECT_EQ(mine.error().message, "the guard needs the broker: none answers at /nowhere/socket; start holdfastd");
+  EXPECT_EQ(stranger_tries(pty.path()), "taken");
+}
+
 TEST(NoBroker, of_another_version_is_none) {
   const Pty pty;
   ScriptedBroker broker{[](Stage& stage) {
@@ -408,6 +417,32 @@ TEST(HeldThroughTheBroker, changes_its_mode_and_keeps_its_descriptors) {
     EXPECT_THAT(stranger_tries(loop.path(), {.conventions = {convention}}), HasSubstr("is held by"));
 }
 
+TEST(HeldThroughTheBroker, is_guarded_as_asked_and_hears_who_was_kept_out) {
+  const Pty pty;
+  ScriptedBroker broker{[&](Stage& stage) {
+    Visitor client = stage.admit();
+    const auto asked = client.hear<wire::Claim>();
+    stage.test().tell(asked.body.guarding == Guarding::required ? "required" : "something else");
+    const claiming::Holding holding = stage.take(pty.path());
+    client.grant(asked.number, holding, wire::ClaimId{7}, {}, Enforcement::guarded);
+    client.say(0, wire::RevokeNotice{wire::ClaimId{7}, wire::Ending::denied, 0s, "cat[1] of root", "cat was refused"});
+    stage.test().hear();
+  }};
+  auto mine = claim(pty.path(), {.guarding = Guarding::required});
+  ASSERT_TRUE(mine) << mine.error().message;
+  EXPECT_EQ(broker.hear(), "required");
+  EXPECT_EQ(mine->enforcement(), Enforcement::guarded);
+  ASSERT_TRUE(readable(*mine->notice_fd()));
+  EXPECT_TRUE(mine->check());
+  const auto notices = mine->notices();
+  ASSERT_EQ(notices.size(), 1U);
+  EXPECT_EQ(notices[0].kind, Notice::Kind::denied);
+  EXPECT_EQ(notices[0].by, "cat[1] of root");
+  EXPECT_EQ(notices[0].reason, "cat was refused");
+  EXPECT_TRUE(mine->held());
+  broker.kill_for_good();
+}
+
 TEST(HeldThroughTheBroker, hears_that_somebody_asks_for_it_and_that_it_is_over) {
   const Pty pty;
   ScriptedBroker broker{[&](Stage& stage) {
@@ -448,6 +483,87 @@ TEST(HeldThroughTheBroker, hears_that_somebody_asks_for_it_and_that_it_is_over) 
   EXPECT_EQ(fd.error().code, errc::revoked);
   EXPECT_EQ(stranger_tries(pty.path()), "taken");
   mine->release();
+}
+
+constexpr double kMostReleaseMs = 4000;  // of which it waits one second, twice at most
+
+// The broker has all power over it, and hears of it when it reads on.
+TEST(HeldThroughTheBroker, is_released_in_a_moment_though_the_broker_is_silent) {
+  const Pty pty;
+  ScriptedBroker broker{[&](Stage& stage) {
+    Visitor client = stage.admit();
+    const auto asked = client.hear<wire::Claim>();
+    claiming::Holding holding = stage.take(pty.path());
+    client.grant(asked.number, holding);
+    stage.test().hear();
+    stage.test().tell(client.hear<wire::Release>().body.copies == wire::Copies::closed ? "closed" : "kept");
+    holding.give_back();
+    stage.test().tell("given back");
+    stage.test().hear();
+  }};
+  auto mine = claim(pty.path());
+  ASSERT_TRUE(mine) << mine.error().message;
+  const Stopwatch watch;
+  mine->release();
+  EXPECT_LT(watch.ms(), kMostReleaseMs);
+  EXPECT_THAT(stranger_tries(pty.path()), HasSubstr("is held by"));
+  broker.tell("read on");
+  EXPECT_EQ(broker.hear(), "closed");
+  EXPECT_EQ(broker.hear(), "given back");
+  EXPECT_EQ(stranger_tries(pty.path()), "taken");
+}
+
+TEST(HeldThroughTheBroker, is_released_in_a_moment_though_the_next_broker_is_silent) {
+  const Pty pty;
+  ScriptedBroker broker{[&](Stage& stage) {
+    Visitor client = stage.admit();
+    const auto asked = client.hear<wire::Claim>();
+    claiming::Holding holding = stage.take(pty.path());
+    client.grant(asked.number, holding);
+    stage.test().hear();
+  }};
+  auto mine = claim(pty.path());
+  ASSERT_TRUE(mine) << mine.error().message;
+  broker.kill();
+  broker.start([&](Stage& stage) {
+    const Visitor client = stage.meet();
+    stage.test().hear();
+  });
+  const Stopwatch watch;
+  mine->release();
+  EXPECT_LT(watch.ms(), kMostReleaseMs);
+  EXPECT_THAT(lock_files_of(pty.path()), IsEmpty());
+  EXPECT_EQ(stranger_tries(pty.path()), "taken");
+}
+
+// Who was shown the descriptor may have done with it what outlives closing it: an epoll, a SIGIO.
+TEST(HeldThroughTheBroker, is_not_passed_on_when_its_descriptor_was_shown) {
+  const Pty pty;
+  ScriptedBroker broker{[&](Stage& stage) {
+    for (int i = 0; i < 2; ++i) {
+      Visitor client = stage.admit();
+      const auto asked = client.hear<wire::Claim>();
+      claiming::Holding holding = stage.take(pty.path());
+      client.grant(asked.number, holding);
+      const auto release = client.hear<wire::Release>();
+      stage.test().tell(release.body.copies == wire::Copies::closed ? "closed" : "kept");
+      holding.give_back();
+      client.say(release.number, wire::Done{});
+      if (client.hear_any()) stage.test().tell("reused");
+    }
+  }};
+  for (const bool shown : {false, true}) {
+    Child client{[&](Peer& test) {
+      auto mine = claim(pty.path());
+      if (shown && mine) test.tell(mine->fd() ? "shown" : "no");
+      return 0;
+    }};
+    if (shown) {
+      EXPECT_EQ(client.hear(), "shown");
+    }
+    EXPECT_EQ(broker.hear(), shown ? "kept" : "closed");
+    EXPECT_EQ(client.reap(), 0);
+  }
 }
 
 TEST(HeldThroughTheBroker, is_told_to_a_broker_that_was_started_anew) {

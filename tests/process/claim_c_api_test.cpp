@@ -50,9 +50,11 @@ TEST_F(CApi, errno_says_what_is_wrong) {
   EXPECT_EQ(errno, EINVAL);
   hf_options options{};
   options.size = sizeof options;
-  options.flags = 1U << 31;
-  EXPECT_EQ(hf_claim_device(&claim, device_.c_str(), &options, nullptr), -1);
-  EXPECT_EQ(errno, EINVAL);
+  for (const std::uint32_t unknown : {1U << 31U, 0U + HF_GUARDED + HF_UNGUARDED}) {
+    options.flags = unknown;
+    EXPECT_EQ(hf_claim_device(&claim, device_.c_str(), &options, nullptr), -1);
+    EXPECT_EQ(errno, EINVAL);
+  }
   EXPECT_EQ(hf_claim_fd(nullptr, 0), -1);
   EXPECT_EQ(hf_claim_held(nullptr), 0);
   hf_release(nullptr);

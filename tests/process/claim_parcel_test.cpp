@@ -4,6 +4,7 @@
 #include "claim/parcel.hpp"
 #include "process/support/child.hpp"
 #include "process/support/devices.hpp"
+#include "process/support/packets.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -46,21 +47,7 @@ bool send_parcel(int socket, const Parcel& parcel) {
   wire::Granted granted;
   granted.marks = parcel.marks;
   if (!wire::encode(1, wire::FromBroker{granted}, packet)) return false;
-  iovec part{packet.data(), packet.size()};
-  std::vector<char> control(CMSG_SPACE(parcel.descriptors.size() * sizeof(int)));
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (!parcel.descriptors.empty()) {
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(parcel.descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(rights), parcel.descriptors.data(), parcel.descriptors.size() * sizeof(int));
-  }
-  return ::sendmsg(socket, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(packet.size());
+  return send_packet(socket, packet, parcel.descriptors) == static_cast<ssize_t>(packet.size());
 }
 
 struct Arrived {

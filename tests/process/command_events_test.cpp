@@ -117,7 +117,7 @@ TEST_F(CommandEventsTest, history_shows_who_had_what_and_how_long) {
       table.out,
       "TIME                 EVENT     DEVICE         HOLDER   PID   USER  MODE       WAITED  HELD        PURPOSE\n"
       "2026-11-22 12:04:11  claimed   /dev/ttyUSB3   picocom  4121  joe   exclusive  3.0 s   -           flash\n"
-      "2026-11-22 12:04:11  denied    /dev/tty<USB4  picocom  4121  joe   exclusive  -       -           "
+      "2026-11-22 12:04:11  denied    /dev/tty<USB4  picocom  4121  joe   -          -       -           "
       "?[2J\"&<x>\xEF\xBF\xBF\n"
       "2026-11-22 12:05:40  released  /dev/ttyUSB3   picocom  4121  joe   exclusive  -       1 min 29 s  flash\n");
   EXPECT_EQ(asked.most, 7U);
@@ -181,6 +181,8 @@ TEST_F(CommandEventsTest, status_shows_the_brokers_queue_and_time_limits) {
                       device.device = {"/dev/null", wire::NodeKind::character, 1, 3, 0};
                       device.holders = {told_event(EventKind::claimed, "").who};
                       device.lapses_in = 2h + 5min;
+                      device.enforcement = Enforcement::guarded;
+                      device.denials = 3;
                       wire::Waiter waiter;
                       waiter.who.pid = 12;
                       waiter.who.command = "minicom";
@@ -194,10 +196,11 @@ TEST_F(CommandEventsTest, status_shows_the_brokers_queue_and_time_limits) {
   ASSERT_EQ(asked.devices.size(), 1U);
   EXPECT_EQ(asked.devices[0].minor, 3U);
   EXPECT_THAT(table.out,
-              AllOf(HasSubstr("holdfast, 2 h 05 min left"), HasSubstr("waits shared"),
+              AllOf(HasSubstr("holdfast, 2 h 05 min left, guarded, 3 denied"), HasSubstr("waits shared"),
                     HasSubstr("holdfast, number 2 in the queue"), HasSubstr("5 more that wait for /dev/null")));
   const Ended json = ended("$H status --json /dev/null");
-  EXPECT_THAT(json.out, AllOf(HasSubstr("\"place\": 1"), HasSubstr("\"lapses_in_seconds\": 7500.0")));
+  EXPECT_THAT(json.out, AllOf(HasSubstr("\"place\": 1"), HasSubstr("\"lapses_in_seconds\": 7500.0"),
+                              HasSubstr("\"enforcement\": \"guarded\""), HasSubstr("\"denials\": 3")));
   EXPECT_THAT(ended("$H status").out, HasSubstr("number 1 in the queue"));
   EXPECT_TRUE(asked.devices.empty());
 }

@@ -160,6 +160,7 @@ TEST_F(Explain, text_names_device_order_limits_and_holders) {
   EXPECT_LT(text.find("  uucp "), text.find("  tiocexcl "));
   EXPECT_THAT(text, HasSubstr("limit: "));
   EXPECT_THAT(text, testing::ContainsRegex(pty_ + " +free"));
+  EXPECT_THAT(text, HasSubstr("enforcement: advisory")) << "TIOCEXCL is not set on pseudo-terminals";
 }
 
 using Doctor = Machine;

@@ -2,6 +2,7 @@
 // One owner per descriptor; and descriptors that forked children do not get.
 #include "base/process_fd.hpp"
 #include "base/unique_fd.hpp"
+#include "process/support/packets.hpp"
 
 #include <gtest/gtest.h>
 
@@ -13,7 +14,6 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -161,21 +161,14 @@ TEST(ProcessFd, received_and_adopted_ones_are_closed_in_forked_children) {
   const UniqueFd one{ends[0]};
   const UniqueFd other{ends[1]};
   const UniqueFd sent{open_null()};
-  char byte = 'x';
+  ASSERT_TRUE(testing_support::send_descriptor(one.get(), sent.get()));
+  char byte = 0;
   iovec part{&byte, 1};
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> space{};
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   header.msg_control = space.data();
-  header.msg_controllen = space.size();
-  cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int));
-  const int raw = sent.get();
-  std::memcpy(CMSG_DATA(rights), &raw, sizeof raw);
-  ASSERT_EQ(::sendmsg(one.get(), &header, 0), 1);
   header.msg_controllen = space.size();
   std::vector<ProcessFd> received;
   ASSERT_EQ(ProcessFd::receive(other.get(), header, received), 1);

@@ -271,8 +271,10 @@ TEST(End, of_the_connection_does_not_end_a_claim_for_another_process) {
   world.say('a', claim, std::move(enclosed));
   world.say('c', FakeWorld::claim_of("x"));
   EXPECT_EQ(world.heard(), "a:granted, c:queued 0");
+  EXPECT_TRUE(world.alone.empty());
   world.hang_up('a');
   EXPECT_EQ(world.heard(), "");
+  EXPECT_EQ(world.alone, std::vector{world.claim('a')});
   // Its user may end it, by whatever process.
   world.say('c', wire::Release{world.claim('a')});
   EXPECT_EQ(world.heard(), "given back, hook, c:granted, c:done");
@@ -496,36 +498,79 @@ TEST(Waiters, of_a_user_are_limited_and_roots_are_not) {
 
 TEST(Place, from_before_a_restart_counts_only_for_a_while) {
   FakeWorld world;
-  connect(world, "abcd");
+  connect(world, "abcdef");
   world.say('a', FakeWorld::claim_of("x"));
   world.say('b', FakeWorld::claim_of("x"));
-  wire::Claim earlier = FakeWorld::claim_of("x");
-  earlier.place = wire::Place{0};
+  world.say('e', FakeWorld::claim_of("x"));
+  const auto came_back = [](char name) {
+    const arbiter::DeviceKey device = key_of(device::DeviceId{device::Kind::character, 4, 'x', 0});
+    wire::Claim claim = FakeWorld::claim_of("x");
+    claim.place = PlaceSeal{}.sealed(arbiter::Place{0}, {name, 1}, {&device, 1});
+    return claim;
+  };
   world.heard();
+  world.say('c', came_back('d'));
+  EXPECT_EQ(world.heard(), "c:queued 2") << "another one's place";
+  world.say('d', came_back('d'));
+  EXPECT_EQ(world.heard(), "d:queued 0");
   world.pass(10s);
-  world.say('c', earlier);
-  EXPECT_EQ(world.heard(), "c:queued 1") << "too late";
+  world.say('f', came_back('f'));
+  EXPECT_EQ(world.heard(), "f:queued 4") << "too late";
 }
 
-TEST(Adopted, claim_is_its_owners_until_that_dies) {
-  FakeWorld world;
+constexpr wire::ClaimId kAdopted{77};
+
+// A's claim of x from before a restart.
+void adopt(FakeWorld& world, wire::WallTime since) {
   ClaimRecord record;
-  record.id = wire::ClaimId{77};
+  record.id = kAdopted;
   record.owner = {'a', 1};
+  record.since = since;
   record.devices.push_back({{device::Kind::character, 4, 'x', 0}, "/dev/x", arbiter::Token{5}, true});
   Process owner;
   owner.peer.process = record.owner;
   ASSERT_TRUE(world->adopt(record, std::move(owner), {}, Desk::Marks::to_be_resumed));
+}
+
+TEST(Adopted, claim_is_its_owners_until_that_dies) {
+  FakeWorld world;
+  adopt(world, world.wall());
   connect(world, "ab");
   world.say('b', FakeWorld::claim_of("x"));
   EXPECT_EQ(world.heard(), "b:queued 0");
-  world.say('b', wire::Resume{record.id, {}, {}});
+  world.say('b', wire::Resume{kAdopted, {}, {}});
   EXPECT_EQ(world.refusal().code, errc::not_held);
   world.heard();
-  world.say('a', wire::Resume{record.id, {}, {}});
+  world.say('a', wire::Resume{kAdopted, {}, {}});
   EXPECT_EQ(world.heard(), "a:granted");
   world.kill('a');
   EXPECT_EQ(world.heard(), "given back, hook, a:closed, b:granted");
+}
+
+TEST(Adopted, claim_was_held_since_it_was_granted_and_not_since_the_restart) {
+  FakeWorld world;
+  adopt(world, world.wall() - 40s);
+  connect(world, "a");
+  world.pass(2s);
+  world.kill('a');
+  ASSERT_EQ(world.events.back().kind, wire::EventKind::lapsed);
+  EXPECT_EQ(world.events.back().held, 42s);
+}
+
+TEST(Adopted, claim_of_a_clock_that_was_set_forward_was_held_since_the_boot_at_most) {
+  FakeWorld world;
+  adopt(world, world.wall() - 24h * 365 * 56);
+  connect(world, "a");
+  world.kill('a');
+  EXPECT_EQ(world.events.back().held, world.clock_now.time_since_epoch());
+}
+
+TEST(Adopted, claim_of_a_clock_that_was_set_back_was_held_for_a_moment) {
+  FakeWorld world;
+  adopt(world, world.wall() + 1h);
+  connect(world, "a");
+  world.kill('a');
+  EXPECT_EQ(world.events.back().held, 0s);
 }
 
 }  // namespace

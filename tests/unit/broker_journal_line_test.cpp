@@ -17,6 +17,7 @@ ClaimRecord claim_with(const std::string& text) {
   claim.uid = 1000;
   claim.scope = OwnerScope::tree;
   claim.given = wire::OwnerGiven::by_pidfd;
+  claim.asked = {{77, 12}, {Convention::proxy, Convention::flock}, Opening::never};
   claim.mode = Mode::shared;
   claim.until = arbiter::Time{90min};
   claim.since = wire::WallTime{1'700'000'000s};
@@ -49,6 +50,7 @@ TEST_P(ClaimWith, any_string_is_read_as_it_was_written) {
   EXPECT_EQ(claim.uid, written.uid);
   EXPECT_EQ(claim.scope, written.scope);
   EXPECT_EQ(claim.given, written.given);
+  EXPECT_EQ(claim.asked, written.asked);
   EXPECT_EQ(claim.mode, written.mode);
   EXPECT_EQ(claim.until, written.until);
   EXPECT_EQ(claim.since, written.since);
@@ -67,8 +69,32 @@ INSTANTIATE_TEST_SUITE_P(Journal, ClaimWith,
                          ::testing::Values("", "-", "flash the board", "a\nend 71 #0\n", "50%, 1=2 #@", "%4",
                                            "\xff\x01", std::string{"nul\0inside", 10}));
 
+TEST(JournalLine, of_a_claim_says_what_the_guard_was_told) {
+  ClaimRecord written = claim_with("flash");
+  written.enforced.emplace();
+  written.enforced->owner.start = 12;  // a tree
+  written.enforced->root = {4121, 0, std::uint64_t{1} << 50U};
+  for (const std::optional<guard::BootClock::time_point>& until :
+       {std::optional<guard::BootClock::time_point>{}, std::optional{guard::BootClock::time_point{5s}}}) {
+    for (const auto& device : written.devices) written.enforced->devices.push_back(guard::key_of(device.id));
+    written.enforced->until = until;
+    const auto line = read_back(JournalClaim{written, {}});
+    ASSERT_TRUE(line);
+    const auto& told = std::get<JournalClaim>(*line).claim.enforced;
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->owner.tgid, 0U);
+    EXPECT_EQ(told->owner.start, 12U);
+    EXPECT_EQ(told->root.tgid, 4121U);
+    EXPECT_EQ(told->root.start, std::uint64_t{1} << 50U);
+    EXPECT_EQ(told->until, until);
+    ASSERT_EQ(told->devices.size(), written.enforced->devices.size());
+    for (std::size_t i = 0; i < told->devices.size(); ++i)
+      EXPECT_EQ(guard::id_of(told->devices[i]), guard::id_of(written.enforced->devices[i]));
+  }
+}
+
 TEST(JournalLine, of_each_other_kind_is_read_as_it_was_written) {
-  const JournalHead head{"0f-boot", wire::Epoch{3}, std::uint64_t{1} << 60U, 5000};
+  const JournalHead head{"0f-boot", wire::Epoch{3}, std::uint64_t{1} << 60U, 5000, {~std::uint64_t{0}, 7}};
   const auto first = read_back(head);
   ASSERT_TRUE(first);
   EXPECT_EQ(std::get<JournalHead>(*first), head);

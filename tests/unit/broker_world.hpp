@@ -18,10 +18,10 @@
 
 namespace holdfast::broker {
 
-class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Strangers, Deaths, Hands {
+class FakeWorld : Clock, Post, Devices, Gate, Memory, Events, Hooks, Strangers, Deaths, Hands, Enforcer {
  public:
   explicit FakeWorld(Rulebook rules = {})
-      : desk{World{*this, *this, *this, *this, *this, *this, *this, *this, *this, *this}, rules} {}
+      : desk{World{*this, *this, *this, *this, *this, *this, *this, *this, *this, *this, *this}, rules} {}
 
   Desk& operator*() { return desk; }
   Desk* operator->() { return &desk; }
@@ -56,6 +56,7 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
     clock_now += time;
     desk.advance();
   }
+  wire::WallTime wall() const override { return wire::WallTime{clock_now.time_since_epoch()}; }
   /// What happened since it was asked last, separated by commas.
   std::string heard() {
     std::string all;
@@ -72,12 +73,20 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
   bool hooks_are_slow = false;
   std::optional<std::string> hooks_say;  ///< why not
   bool watches_strangers = true;
-  bool post_is_stuck = false;  ///< connections read nothing
+  bool post_is_stuck = false;        ///< connections read nothing
+  std::uint64_t guard_number = 0;    ///< 0: none is installed
+  std::optional<errc> guard_says;    ///< why not
+  std::vector<std::string> guarded;  ///< who owns which devices: "a:xy"
+  std::vector<Wish> wishes;
+  std::vector<guard::Enforced> journaled;  ///< with the grants
+  std::map<char, Enforcement> levels;      ///< that were granted
+  std::vector<std::string> denial_notices;
   std::vector<wire::ClaimId> asked_hands;
   std::vector<wire::ClaimId> asked_hooks;
   std::vector<wire::ClaimId> watched;
   std::vector<wire::ClaimId> journal;
   std::vector<wire::Event> events;
+  std::vector<wire::ClaimId> alone;  ///< claims of which nobody but the broker has the descriptors
   std::map<char, wire::RevokeNotice> notices;
   std::map<char, wire::Queued> queued;
   std::vector<wire::StatusAnswer> status;
@@ -96,13 +105,13 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
   static std::string name_of(ConnectionId id) { return std::string(1, static_cast<char>(id)); }
 
   arbiter::Time now() const override { return clock_now; }
-  wire::WallTime wall() const override { return wire::WallTime{clock_now.time_since_epoch()}; }
 
   bool send(ConnectionId to, std::uint32_t /*number*/, const wire::FromBroker& message, std::span<const int>) override {
     const char name = static_cast<char>(to);
     const auto line = [&](const std::string& what) { lines.push_back(fmt::format("{}:{}", name, what)); };
     if (const auto* granted = std::get_if<wire::Granted>(&message)) {
       claims[name] = granted->claim;
+      levels[name] = granted->enforcement;
       line(granted->mode == Mode::shared ? "shared" : "granted");
     } else if (const auto* waits = std::get_if<wire::Queued>(&message)) {
       queued[name] = *waits;
@@ -116,6 +125,7 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
       line("renewed");
     } else if (const auto* notice = std::get_if<wire::RevokeNotice>(&message)) {
       notices[name] = *notice;
+      if (notice->why == wire::Ending::denied) denial_notices.push_back(notice->reason);
       line(fmt::format("notice {}", static_cast<int>(notice->why)));
     } else if (std::holds_alternative<wire::NotMine>(message)) {
       line("not mine");
@@ -151,8 +161,17 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
     if (forbidden) return std::unexpected(Error{errc::not_permitted, *forbidden, "", {}, 0});
     return {};
   }
-  void granted(const ClaimRecord& claim, const claiming::Holding&) override { journal.push_back(claim.id); }
+  void granted(const ClaimRecord& claim, const claiming::Holding&) override {
+    journal.push_back(claim.id);
+    if (claim.enforced) journaled.push_back(*claim.enforced);
+    if (guard_number != 0) lines.emplace_back("journal");
+  }
   void ended(wire::ClaimId claim) override { std::erase(journal, claim); }
+  void is_ours_alone(wire::ClaimId claim) override { alone.push_back(claim); }
+  void passed_on(wire::ClaimId from, const ClaimRecord& to, const claiming::Holding&) override {
+    std::erase(journal, from);
+    journal.push_back(to.id);
+  }
   void happened(const wire::Event& event) override { events.push_back(event); }
   std::optional<Result<>> before_grant(const ClaimRecord& claim) override {
     asked_hooks.push_back(claim.id);
@@ -160,6 +179,7 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
     if (hooks_say) return Result<>{std::unexpected(Error{errc::refused, *hooks_say, "", {}, 0})};
     return Result<>{};
   }
+  bool are_there() override { return hooks_are_slow || hooks_say; }
   void after_end(const ClaimRecord&, arbiter::End) override { lines.emplace_back("hook"); }
   void forget(wire::ClaimId claim) override { std::erase(watched, claim); }
   bool watch(wire::ClaimId claim, const claiming::Obstruction&, const Taking&) override {
@@ -183,10 +203,59 @@ class FakeWorld final : Clock, Post, Devices, Gate, Memory, Events, Hooks, Stran
                                                  std::vector<base::ProcessFd>) override {
     return claiming::Holding{};
   }
+  bool can_pass_on(const claiming::Holding&) override { return !stranger; }
+  std::string lock_file_of(const Taking&) override { return {}; }
+  void pass_on(claiming::Holding&, const Taking& to, const std::string&, wire::WallTime) override {
+    lines.push_back(fmt::format("passed on to {}", static_cast<char>(to.owner.pid)));
+  }
   bool give_back(wire::ClaimId, claiming::Holding) override {
     lines.emplace_back("given back");
     return !hands_are_slow;
   }
+  // --- The guard: its owner is a letter, its devices are minor numbers.
+  std::uint64_t installed() override { return guard_number; }
+  std::string lack() override { return "the guard is not installed: `holdfast guard on`"; }
+  static std::string owner_and_devices(const guard::Enforced& claim) {
+    std::string text(1, static_cast<char>(claim.root.tgid));
+    text += ':';
+    for (const hf_guard_device& device : claim.devices) text += static_cast<char>(device.dev & 0xffU);
+    return text;
+  }
+  Result<guard::Enforced> enforce(const Wish& wish) override {
+    wishes.push_back(wish);
+    if (guard_says) return std::unexpected(Error{*guard_says, "the guard says no", "", {}, 0});
+    guard::Enforced claim;
+    claim.root.tgid = static_cast<std::uint32_t>(wish.owner.pid);
+    for (const device::Node& node : wish.nodes) {
+      hf_guard_device device{};
+      device.dev = HF_GUARD_DEV(node.id.major, node.id.minor);
+      claim.devices.push_back(device);
+    }
+    guarded.push_back(owner_and_devices(claim));
+    lines.push_back("guard " + guarded.back());
+    return claim;
+  }
+  Result<guard::Enforced> hand_over(const guard::Enforced& from, const Wish& wish) override {
+    if (guard_says) return std::unexpected(Error{*guard_says, "the guard says no", "", {}, 0});
+    wishes.push_back(wish);
+    guard::Enforced claim = from;
+    claim.root.tgid = static_cast<std::uint32_t>(wish.owner.pid);
+    std::ranges::replace(guarded, owner_and_devices(from), owner_and_devices(claim));
+    lines.push_back(fmt::format("guard {} to {}", owner_and_devices(from), owner_and_devices(claim)));
+    return claim;
+  }
+  Result<> renew(guard::Enforced& claim, std::optional<arbiter::Time> until) override {
+    if (guard_says) return std::unexpected(Error{*guard_says, "the guard says no", "", {}, 0});
+    lines.push_back(fmt::format("{} until {}", owner_and_devices(claim), until ? "then" : "ever"));
+    return {};
+  }
+  void release(const guard::Enforced& claim) override {
+    const auto found = std::ranges::find(guarded, owner_and_devices(claim));
+    if (found != guarded.end()) guarded.erase(found);
+    lines.push_back("cut " + owner_and_devices(claim));
+  }
+  std::uint64_t denials(const device::DeviceId& device) override { return device.minor; }
+
   // The desk numbers owners in the order in which it meets them.
   char next_owner_name(arbiter::OwnerId owner) { return static_cast<char>('a' + static_cast<int>(owner) - 1); }
 

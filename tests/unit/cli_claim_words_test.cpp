@@ -86,6 +86,15 @@ TEST(CliClaimWords, what_the_broker_offers_is_said_in_words) {
   EXPECT_EQ(words->owner, 4121);
 }
 
+TEST(CliClaimWords, the_guard_is_required_by_the_bare_option) {
+  EXPECT_EQ(claim_words(line_with({}))->options.guarding, Guarding::automatic);
+  EXPECT_EQ(claim_words(line_with({{kGuard, {}}}))->options.guarding, Guarding::required);
+  EXPECT_EQ(claim_words(line_with({{kGuard, "require"}}))->options.guarding, Guarding::required);
+  EXPECT_EQ(claim_words(line_with({{kGuard, {}}, {kGuard, "auto"}}))->options.guarding, Guarding::automatic);
+  EXPECT_EQ(claim_words(line_with({{kGuard, "off"}}))->options.guarding, Guarding::off);
+  EXPECT_FALSE(claim_words(line_with({{kGuard, "on"}})));
+}
+
 TEST(CliClaimWords, a_time_has_a_number_and_perhaps_a_unit) {
   using namespace std::chrono_literals;
   EXPECT_EQ(parse_span("90"), std::chrono::nanoseconds{90s});

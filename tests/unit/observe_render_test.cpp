@@ -62,6 +62,15 @@ TEST(Table, shows_who_holds_since_when_and_how) {
       "/dev/ttyS0  picocom  4121  joe   11:00:00  exclusive  holdfast, UUCP lock file LCK..ttyS0 (+1), flock  flash");
 }
 
+TEST(Table, the_level_and_what_was_denied_stand_behind_the_means) {
+  Use ours = use(1, "a", {"holdfast"});
+  ours.level = Enforcement::guarded;
+  DeviceUse device = terminal({ours});
+  EXPECT_THAT(to_table({{device}, {}}, kNow, Zone::utc), HasSubstr("holdfast, guarded\n"));
+  device.denials = 12;
+  EXPECT_THAT(to_table({{device}, {}}, kNow, Zone::utc), HasSubstr("holdfast, guarded, 12 denied\n"));
+}
+
 TEST(Table, old_times_carry_their_date) {
   Use old = use(1, "a", {"open"});
   old.who.since = at(1795348800 - 7 * 86400);
@@ -141,24 +150,28 @@ TEST(Json, keys_are_stable_and_the_unknown_is_null) {
   ours.mode = Mode::shared;
   ours.who.since = at(1795348800) + std::chrono::milliseconds{7};
   ours.who.start_ticks = 99;
+  ours.level = Enforcement::guarded;
   Use unknown;
   unknown.kind = UserKind::unknown;
   unknown.standing = Standing::waits;
   DeviceUse sibling = terminal({});
   sibling.relation = device::Relation::same_function;
-  const auto json = nlohmann::json::parse(to_json({{terminal({ours, unknown}), sibling}, {"something"}}));
+  DeviceUse attacked = terminal({ours, unknown});
+  attacked.denials = 3;
+  const auto json = nlohmann::json::parse(to_json({{attacked, sibling}, {"something"}}));
+  EXPECT_EQ(json["devices"][0]["denials"], 3);
   EXPECT_EQ(json["devices"][0]["device"], "/dev/ttyS0");
   EXPECT_EQ(json["devices"][0]["number"], "c4:64");
   EXPECT_TRUE(json["devices"][0]["relation"].is_null());
   EXPECT_EQ(json["devices"][1]["relation"], device::to_string(device::Relation::same_function));
   EXPECT_EQ(
       json["devices"][0]["uses"][0].dump(),
-      R"({"command":"picocom","holdfast":true,"lapses_in_seconds":null,"means":["holdfast","flock"],"mode":"shared",)"
+      R"({"command":"picocom","enforcement":"guarded","holdfast":true,"lapses_in_seconds":null,"means":["holdfast","flock"],"mode":"shared",)"
       R"("pid":4121,"place":null,"purpose":null,)"
       R"("since":"2026-11-22T12:00:00.007Z","standing":"holds","start_ticks":99,"user":"joe","who":"process"})");
   EXPECT_EQ(
       json["devices"][0]["uses"][1].dump(),
-      R"({"command":null,"holdfast":false,"lapses_in_seconds":null,"means":[],"mode":null,"pid":null,"place":null,)"
+      R"({"command":null,"enforcement":null,"holdfast":false,"lapses_in_seconds":null,"means":[],"mode":null,"pid":null,"place":null,)"
       R"("purpose":null,"since":null,)"
       R"("standing":"waits","start_ticks":null,"user":null,"who":"unknown"})");
   EXPECT_EQ(json["blind"], nlohmann::json::array({"something"}));

@@ -4,6 +4,7 @@
 #include "run/filter_choice.hpp"
 #include "run/paths.hpp"
 #include "run/signals.hpp"
+#include "run/strangers.hpp"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -39,6 +40,71 @@ TEST(FilterChoice, asks_about_paths_where_there_are_lock_files_or_sg_nodes) {
   EXPECT_FALSE(needs_paths({Kind::block, 259, 0, 0}));      // nvme
   EXPECT_FALSE(needs_paths({Kind::character, 13, 64, 0}));  // event0
   EXPECT_FALSE(needs_paths({Kind::character, 81, 0, 0}));   // video0
+}
+
+class FindStranger : public testing::Test {
+ protected:
+  static constexpr pid_t kCommand = 50;
+
+  FindStranger() {
+    device::Device drive;
+    drive.node = node({device::Kind::block, 11, 0, 0}, "/dev/sr0");
+    drive.family = device::Family::optical;
+    drive.siblings = {{node({device::Kind::character, 21, 0, 0}, "/dev/sg0"), device::Family::scsi_generic,
+                       device::Relation::same_function},
+                      {node({device::Kind::character, 189, 1, 0}, "/dev/bus/usb/001/002"), device::Family::usb,
+                       device::Relation::same_unit}};
+    survey_.devices = {{drive.node, {}, {}}, {drive.siblings[0].node, {}, {}}, {drive.siblings[1].node, {}, {}}};
+    wanted_.devices = {drive};
+    wanted_.command = {kCommand, 1};
+  }
+  static device::Node node(const device::DeviceId& id, const std::string& path) {
+    return {.id = id, .path = path, .inode = {}};
+  }
+  observe::Use& add(std::size_t where, pid_t pid, observe::Standing standing) {
+    observe::Use& use = survey_.devices[where].uses.emplace_back();
+    use.who.pid = pid;
+    use.standing = standing;
+    return use;
+  }
+  [[nodiscard]] std::string found() const {
+    const auto stranger = find_stranger(survey_, wanted_, {kCommand, 60});
+    return stranger ? stranger->node.path + " " + std::to_string(stranger->use.who.pid) : "nobody";
+  }
+
+  enum : std::size_t { kSr, kSg, kUsb };
+  observe::Survey survey_;
+  Wanted wanted_;
+};
+
+TEST_F(FindStranger, is_whoever_has_a_covered_node) {
+  EXPECT_EQ(found(), "nobody");
+  add(kUsb, 70, observe::Standing::opened);
+  EXPECT_EQ(found(), "nobody") << "the claim leaves that node alone";
+  wanted_.options.cover = Cover::unit;
+  EXPECT_EQ(found(), "/dev/bus/usb/001/002 70");
+  add(kSg, 71, observe::Standing::opened);
+  EXPECT_EQ(found(), "/dev/sg0 71");
+  add(kSr, 0, observe::Standing::holds).kind = observe::UserKind::kernel;
+  EXPECT_EQ(found(), "/dev/sr0 0") << "a mount";
+}
+
+TEST_F(FindStranger, is_nobody_who_waits_or_is_dead_or_belongs_to_us) {
+  add(kSr, 70, observe::Standing::waits);
+  add(kSr, 71, observe::Standing::stale);
+  add(kSr, 60, observe::Standing::opened);
+  add(kSg, kCommand, observe::Standing::holds).ours = true;
+  EXPECT_EQ(found(), "nobody");
+  add(kSg, 72, observe::Standing::opened);
+  EXPECT_EQ(found(), "/dev/sg0 72") << "beside our own claim";
+}
+
+TEST_F(FindStranger, is_nobody_on_a_node_that_somebody_else_has_claimed) {
+  add(kSr, 70, observe::Standing::holds).ours = true;
+  add(kSr, 71, observe::Standing::opened);
+  EXPECT_EQ(found(), "nobody") << "he may be the other one's";
+  add(kSg, 72, observe::Standing::opened);
+  EXPECT_EQ(found(), "/dev/sg0 72") << "which is not claimed";
 }
 
 TEST(CareForSignals, passes_on_what_a_process_sent_and_nothing_that_the_kernel_sent) {

@@ -92,11 +92,12 @@ TEST(WireCodec, the_fields_of_a_claim_are_each_in_their_place) {
   EXPECT_EQ(claim.place, Place{77});
   EXPECT_EQ(claim.owner, OwnerGiven::by_pidfd);
   EXPECT_EQ(claim.purpose, "flash the board");
+  EXPECT_EQ(claim.guarding, Guarding::off);
 }
 
 TEST(WireCodec, the_bytes_of_a_message_are_these_on_every_machine) {
   const Packet packet = packed(FromClient{Release{ClaimId{0x0102030405060708}}}, 0x0A0B0C0D);
-  const unsigned expected[] = {'h', 'f', kVersion, 0, 0x0D, 0x0C, 0x0B, 0x0A, 3, 0, 8, 0, 8, 7, 6, 5, 4, 3, 2, 1};
+  const unsigned expected[] = {'h', 'f', kVersion, 0, 0x0D, 0x0C, 0x0B, 0x0A, 3, 0, 9, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0};
   ASSERT_EQ(packet.size(), std::size(expected));
   for (std::size_t i = 0; i < packet.size(); ++i) EXPECT_EQ(static_cast<unsigned>(packet[i]), expected[i]) << i;
 }
@@ -135,7 +136,7 @@ TEST(WireCodec, bytes_after_the_end_are_refused) {
   Packet packet = packed(FromClient{Release{ClaimId{1}}});
   packet.push_back(std::byte{0});
   EXPECT_EQ(fault_of(packet), Fault::wrong_length);
-  packet[10] = std::byte{9};
+  packet[10] = std::byte{10};
   EXPECT_EQ(fault_of(packet), Fault::malformed);
 }
 

@@ -47,12 +47,13 @@ inline std::vector<FromClient> client_samples() {
   claim.place = Place{77};
   claim.owner = OwnerGiven::by_pidfd;
   claim.purpose = "flash the board";
+  claim.guarding = Guarding::off;
   return {Hello{1, 3, "holdfast"},
           Hello{},
           claim,
           Claim{},
           Cancel{9},
-          Release{ClaimId{~std::uint64_t{0}}},
+          Release{ClaimId{~std::uint64_t{0}}, Copies::closed},
           Downgrade{ClaimId{3}},
           Upgrade{ClaimId{3}, {true, std::nullopt}},
           Renew{ClaimId{3}, 10min},
@@ -79,7 +80,8 @@ inline std::vector<FromBroker> broker_samples() {
                             5s,
                             {a_holder(), Holder{}},
                             {Waiter{a_holder(), Mode::shared, Priority::high}},
-                            1};
+                            1,
+                            1ULL << 40U};
   return {Welcome{1, Epoch{99}},
           Welcome{},
           Granted{ClaimId{3},
@@ -96,6 +98,7 @@ inline std::vector<FromBroker> broker_samples() {
           Done{},
           Renewed{ClaimId{3}, 10min},
           RevokeNotice{ClaimId{3}, Ending::device_gone, 5s, "root", "maintenance"},
+          RevokeNotice{ClaimId{3}, Ending::denied, 0s, "cat[4121] of root", "/dev/ttyUSB0: cat[4121] was refused"},
           event,
           Event{},
           StatusAnswer{{status, DeviceStatus{}}, More::follows},

@@ -5,11 +5,11 @@
 
 #include "interop/support/bench.hpp"
 #include "process/support/child.hpp"
+#include "process/support/traced_run.hpp"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -265,6 +265,41 @@ TEST_F(GuardTest, a_released_claim_is_no_ones) {
   EXPECT_EQ(guard().switches().active, 0) << "twice is once";
 }
 
+TEST_F(GuardTest, a_feeder_killed_anywhere_while_it_hands_over_leaves_the_one_owner_or_the_other) {
+  Child one{[](Peer& test) { return at_your_service(kPort, test); }};
+  Child two{[](Peer& test) { return at_your_service(kPort, test); }};
+  int of_the_one = 0;
+  int of_the_other = 0;
+  for (int last = 2;; last += 2) {  // at the end of each call, before what it does to shared memory after it
+    const auto claim = enforce({kPort}, {.pidfd = one.pidfd()});
+    const testing_support::TracedRun run{[&] {
+                                           auto feeder = guard::Guard::open();
+                                           const auto nodes = nodes_of({kPort});
+                                           testing_support::marker();
+                                           if (!feeder->hand_over(claim, nodes, {.pidfd = two.pidfd()})) ::_exit(1);
+                                           testing_support::marker();
+                                         },
+                                         [](long) {}, last};
+    ASSERT_TRUE(run.dead());
+    const bool is_the_others = asked(two) == "OK";
+    ++(is_the_others ? of_the_other : of_the_one);
+    EXPECT_EQ(asked(one), is_the_others ? "EBUSY" : "OK") << last;
+    EXPECT_EQ(in_a_child([] { return opened(kPort); }), "EBUSY") << last;
+    // The next feeder knows of the first claim alone.
+    guard().settle(std::array{claim});
+    const bool goes_on = in_a_child([] { return opened(kPort); }) == "EBUSY";
+    EXPECT_TRUE(goes_on || is_the_others) << last;
+    if (goes_on) {
+      EXPECT_EQ(asked(one) + " " + asked(two), "OK EBUSY") << last;
+    }
+    guard().release(claim);
+    ASSERT_EQ(guard().switches().active, 0) << last;
+    if (run.stops() < last) break;
+  }
+  EXPECT_GT(of_the_one, 5);
+  EXPECT_GT(of_the_other, 5);
+}
+
 TEST_F(GuardTest, the_dead_own_nothing) {
   Child owner{[](Peer&) { return 0; }};
   ASSERT_TRUE(testing_support::wait_for_death(owner.pidfd()));
@@ -338,15 +373,8 @@ TEST_F(GuardTest, a_second_node_of_the_same_number_is_the_same_device) {
   ::unlink("/tmp/second");
 }
 
-// On one processor: the emulator now and then runs what the kernel has patched meanwhile on another one (a stale int3
-// of text_poke()), and the kernel panics at that.
 TEST_F(GuardTest, holds_while_its_programs_are_replaced) {
-  cpu_set_t before;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(0, &one);
-  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
-  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  const OneProcessor one_processor;
   Child owner{[](Peer& test) { return at_your_service(kPort, test); }};
   enforce({kPort}, {.pidfd = owner.pidfd()});
   Child intruder{[](Peer& test) {
@@ -376,7 +404,26 @@ TEST_F(GuardTest, holds_while_its_programs_are_replaced) {
   }
   intruder.tell("stop");
   EXPECT_EQ(intruder.hear(), "never");
-  EXPECT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+TEST_F(GuardTest, the_hooks_that_all_pass_are_attached_only_while_something_is_guarded) {
+  guard().rest();
+  EXPECT_FALSE(guard().is_watching());
+  Child owner{[](Peer& test) { return at_your_service(kPort, test); }};
+  Child stranger{[](Peer& test) { return at_your_service(kPort, test); }};
+  EXPECT_EQ(asked(stranger), "OK");
+  for (int i = 0; i < 2; ++i) {  // the second time they are attached while the first ones may not be gone yet
+    const auto claim = enforce({kPort}, {.pidfd = owner.pidfd()});
+    EXPECT_TRUE(guard().is_watching());
+    EXPECT_EQ(asked(stranger), "EBUSY");
+    guard().rest();
+    EXPECT_TRUE(guard().is_watching()) << "not while something is guarded";
+    EXPECT_EQ(asked(stranger), "EBUSY");
+    guard().release(claim);
+    guard().rest();
+    EXPECT_FALSE(guard().is_watching());
+    EXPECT_EQ(asked(stranger), "OK");
+  }
 }
 
 TEST_F(GuardTest, off_lets_everybody_in) {

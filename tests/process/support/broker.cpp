@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,7 +32,7 @@ namespace {
 // What is written to a full pipe is lost, rather than that the broker waits for a test that does not read.
 constexpr int kPipeBytes = 1 << 20;
 
-[[noreturn]] void become_the_broker(const std::vector<std::string>& words, int standard_error) {
+[[noreturn]] void become_the_broker(const std::vector<std::string>& words, int standard_error, int listener) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::dup2(standard_error, STDERR_FILENO);
   std::vector<char*> arguments;
@@ -38,16 +40,25 @@ constexpr int kPipeBytes = 1 << 20;
   arguments.push_back(nullptr);
   ::unsetenv("NOTIFY_SOCKET");
   ::unsetenv("LISTEN_FDS");
+  if (listener >= 0) {  // sd_listen_fds(3)
+    constexpr int kFirst = 3;
+    ::dup2(listener, kFirst);
+    ::fcntl(kFirst, F_SETFD, 0);
+    ::setenv("LISTEN_FDS", "1", 1);
+    ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+  }
   ::execv(arguments[0], arguments.data());
   ::_exit(127);
 }
 
 }  // namespace
 
-BrokerUnderTest::BrokerUnderTest(std::vector<std::string> options) : options_{std::move(options)} {
+BrokerUnderTest::BrokerUnderTest(std::vector<std::string> options, std::string program, Socket whose)
+    : options_{std::move(options)}, program_{std::move(program)} {
   std::filesystem::create_directory(state());
   // Clients of another user, in tests of permission, must be able to reach the socket.
   std::filesystem::permissions(folder_.path(), static_cast<std::filesystem::perms>(0711));
+  if (whose == Socket::units) listen();
   start();
   ::setenv("HOLDFAST_SOCKET", socket().c_str(), 1);
 }
@@ -64,8 +75,17 @@ BrokerUnderTest::~BrokerUnderTest() {
   EXPECT_EQ(log_.find("runtime error"), std::string::npos) << log_;
 }
 
+void BrokerUnderTest::listen() {
+  listener_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket().copy(address.sun_path, sizeof address.sun_path - 1);
+  EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  EXPECT_EQ(::listen(listener_.get(), SOMAXCONN), 0);
+}
+
 void BrokerUnderTest::start() {
-  std::vector<std::string> words{HOLDFASTD, "--socket", socket(), "--state", state(), "--history", "none"};
+  std::vector<std::string> words{program_, "--socket", socket(), "--state", state(), "--history", "none"};
   words.insert(words.end(), options_.begin(), options_.end());
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
@@ -75,7 +95,7 @@ void BrokerUnderTest::start() {
   std::fflush(nullptr);
   pid_ = ::fork();
   if (pid_ < 0) std::abort();
-  if (pid_ == 0) become_the_broker(words, theirs.get());
+  if (pid_ == 0) become_the_broker(words, theirs.get(), listener_.get());
   const UniqueFd pidfd = pidfd_of(pid_);
   const std::size_t before = log_.size();
   const Stopwatch watch;

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,12 @@ namespace holdfast::testing_support {
 /// object, and fails the test when it does not end well or when a sanitizer complained.
 class BrokerUnderTest {
  public:
+  /// Who listens while no broker is there: nobody, or somebody like systemd for holdfastd.socket, so that clients wait.
+  enum class Socket : std::uint8_t { brokers, units };
   /// \param options  added to the command line: {"--policy", "fifo"}
-  explicit BrokerUnderTest(std::vector<std::string> options = {});
+  /// \param program  looked up at each start
+  explicit BrokerUnderTest(std::vector<std::string> options = {}, std::string program = HOLDFASTD,
+                           Socket whose = Socket::brokers);
   BrokerUnderTest(const BrokerUnderTest&) = delete;
   BrokerUnderTest& operator=(const BrokerUnderTest&) = delete;
   ~BrokerUnderTest();
@@ -46,9 +51,12 @@ class BrokerUnderTest {
  private:
   int reap();
   void outlast_hang_ups() const;
+  void listen();
 
   TemporaryDirectory folder_;
   std::vector<std::string> options_;
+  std::string program_;
+  base::UniqueFd listener_;
   base::UniqueFd heard_;
   std::string log_;
   pid_t pid_ = -1;

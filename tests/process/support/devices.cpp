@@ -82,11 +82,17 @@ std::vector<std::string> lock_files_of(const std::string& path) {
   auto names = convention::uucp_names(*device, device->node);
   names.create.insert(names.create.end(), names.watch.begin(), names.watch.end());
   for (const std::string& name : names.create)
-    for (const std::string& file : {"/run/lock/" + name, "/run/lock/.holdfast." + name})
-      if (::faccessat(AT_FDCWD, file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) found.push_back(file);
+    if (const std::string file = "/run/lock/" + name;
+        ::faccessat(AT_FDCWD, file.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+      found.push_back(file);
+  // On their way to one of the names.
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator{"/run/lock", ignored})
-    if (entry.path().filename().string().starts_with(".holdfast-tmp.")) found.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator{"/run/lock", ignored}) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with(".holdfast-tmp.") &&
+        std::ranges::any_of(names.create, [&](const std::string& other) { return name.ends_with("." + other); }))
+      found.push_back(entry.path());
+  }
   return found;
 }
 

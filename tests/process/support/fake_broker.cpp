@@ -2,6 +2,7 @@
 // fake_broker.cpp - poll(2) in a thread; the socket appears by rename, when it listens.
 #include "process/support/fake_broker.hpp"
 
+#include "process/support/packets.hpp"
 #include "wire/codec.hpp"
 
 #include <gtest/gtest.h>
@@ -21,7 +22,7 @@ namespace {
 void send_to(int socket, std::uint32_t number, const wire::FromBroker& message) {
   std::vector<std::byte> packet;
   ASSERT_TRUE(wire::encode(number, message, packet));
-  ::send(socket, packet.data(), packet.size(), MSG_NOSIGNAL);
+  static_cast<void>(send_packet(socket, packet));
 }
 
 }  // namespace
@@ -29,15 +30,10 @@ void send_to(int socket, std::uint32_t number, const wire::FromBroker& message) 
 FakeBroker::FakeBroker(std::string path, Answer answer)
     : path_{std::move(path)},
       answer_{std::move(answer)},
-      listener_{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)},
+      listener_{listener_at(path_ + ".new")},
       ending_{::eventfd(0, EFD_CLOEXEC)} {
-  const std::string unfinished = path_ + ".new";
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, unfinished.data(), std::min(unfinished.size(), sizeof address.sun_path - 1));
-  EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(::listen(listener_.get(), 16), 0);
-  EXPECT_EQ(::rename(unfinished.c_str(), path_.c_str()), 0);
+  EXPECT_TRUE(listener_);
+  EXPECT_EQ(::rename((path_ + ".new").c_str(), path_.c_str()), 0);
   thread_ = std::thread{[this] { serve(); }};
 }
 

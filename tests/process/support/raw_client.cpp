@@ -2,6 +2,8 @@
 // raw_client.cpp - see the header.
 #include "process/support/raw_client.hpp"
 
+#include "process/support/packets.hpp"
+
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -44,6 +46,8 @@ std::string ending(wire::Ending why) {
       return "revoked";
     case wire::Ending::device_gone:
       return "device gone";
+    case wire::Ending::denied:
+      return "denied";
   }
   return "?";
 }
@@ -122,24 +126,7 @@ std::uint32_t RawClient::send(const wire::FromClient& message, std::span<const i
 }
 
 RawClient::Sent RawClient::send_bytes(std::span<const std::byte> bytes, std::span<const int> descriptors) {
-  iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  Control control{};
-  if (!descriptors.empty()) {
-    message.msg_control = control.bytes.data();
-    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
-  }
-  ssize_t sent = 0;
-  do {
-    sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (sent < 0 && errno == EINTR);
+  const ssize_t sent = send_packet(socket_.get(), bytes, descriptors, MSG_DONTWAIT);
   if (sent >= 0) return Sent::whole;
   return errno == EAGAIN ? Sent::full : Sent::refused;
 }

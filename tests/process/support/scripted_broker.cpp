@@ -3,6 +3,7 @@
 #include "process/support/scripted_broker.hpp"
 
 #include "claim/parcel.hpp"
+#include "process/support/packets.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -45,30 +46,17 @@ std::optional<Visitor::Heard> Visitor::hear_any() {
 void Visitor::say(std::uint32_t number, const wire::FromBroker& message, const std::vector<int>& descriptors) {
   std::vector<std::byte> packet;
   if (!wire::encode(number, message, packet)) fail("would not understand");
-  iovec part{packet.data(), packet.size()};
-  std::vector<char> space(CMSG_SPACE(descriptors.size() * sizeof(int)));
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    header.msg_control = space.data();
-    header.msg_controllen = space.size();
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(descriptors.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), descriptors.size() * sizeof(int));
-  }
-  static_cast<void>(::sendmsg(socket_.get(), &header, MSG_NOSIGNAL));
+  static_cast<void>(send_packet(socket_.get(), packet, descriptors));
 }
 
 void Visitor::grant(std::uint32_t number, const claiming::Holding& holding, wire::ClaimId claim,
-                    std::optional<wire::Duration> lapses_in) {
+                    std::optional<wire::Duration> lapses_in, Enforcement enforcement) {
   const claiming::Parcel parcel = claiming::pack(holding);
   wire::Granted granted;
   granted.claim = claim;
   granted.mode = holding.mode();
   granted.lapses_in = lapses_in;
+  granted.enforcement = enforcement;
   granted.marks = parcel.marks;
   say(number, granted, parcel.descriptors);
 }
@@ -102,13 +90,8 @@ claiming::Holding Stage::take(const std::string& device, const Options& options)
 
 ScriptedBroker::ScriptedBroker(const std::function<void(Stage&)>& script) {
   const std::string path = directory_ / "socket";
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  listener_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(listener_.get(), 16) != 0)
-    std::abort();
+  listener_ = listener_at(path);
+  if (!listener_) std::abort();
   ::setenv("HOLDFAST_SOCKET", path.c_str(), 1);
   start(script);
 }

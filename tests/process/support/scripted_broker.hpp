@@ -49,7 +49,7 @@ class Visitor {
   }
   void say(std::uint32_t number, const wire::FromBroker& message, const std::vector<int>& descriptors = {});
   void grant(std::uint32_t number, const claiming::Holding& holding, wire::ClaimId claim = wire::ClaimId{7},
-             std::optional<wire::Duration> lapses_in = {});
+             std::optional<wire::Duration> lapses_in = {}, Enforcement enforcement = Enforcement::advisory);
   void welcome(std::uint16_t version = wire::kVersion, wire::Epoch epoch = wire::Epoch{1});
 
  private:

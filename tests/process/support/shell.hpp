@@ -16,6 +16,7 @@
 
 #include <array>
 #include <string>
+#include <string_view>
 
 namespace holdfast::testing_support {
 
@@ -56,6 +57,7 @@ class Shell {
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   void close_input() { in_.reset(); }
+  void say(std::string_view words) { EXPECT_EQ(::write(in_.get(), words.data(), words.size()), std::ssize(words)); }
   /// The next line of standard output, or what came instead of one.
   std::string line() {
     std::string text;

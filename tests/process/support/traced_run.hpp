@@ -18,22 +18,30 @@ namespace holdfast::testing_support {
 /// What runs calls it before and after what is to be interrupted; nothing else may make this call.
 inline void marker() { ::syscall(SYS_getpgid, 0); }
 
+/// A child that is stopped before `body`, and will be at each system call for which it is let go on with
+/// PTRACE_SYSCALL.
+inline pid_t traced_child(const std::function<void()>& body) {
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+    ::raise(SIGSTOP);
+    body();
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  ::ptrace(PTRACE_SETOPTIONS, pid, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+  return pid;
+}
+
 /// Runs `body` in a traced child and kills it at its stop number `last`, counted from the first marker. Calls
 /// `before_call(nr)` at each entry. Returns how many stops it made; fewer than `last` when it came to the second
 /// marker.
 class TracedRun {
  public:
   TracedRun(const std::function<void()>& body, const std::function<void(long)>& before_call, int last) {
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-      ::raise(SIGSTOP);
-      body();
-      ::_exit(0);
-    }
+    pid_ = traced_child(body);
     int status = 0;
-    ::waitpid(pid_, &status, 0);
-    ::ptrace(PTRACE_SETOPTIONS, pid_, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
     int markers = 0;
     while (true) {
       ::ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr);

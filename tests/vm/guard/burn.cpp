@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-// burn.cpp - a burn under the guard while programs that know nothing of us, all root, want the drive by both its nodes.
+// burn.cpp - a burn under `holdfast run --guard`, with a real broker, while programs that know nothing of us, all root,
+// want the drive by both its nodes.
+#include "guard/programs.hpp"
+#include "process/support/broker.hpp"
+#include "process/support/shell.hpp"
 #include "vm/guard/support.hpp"
 #include "vm/support/burning.hpp"
 
@@ -7,7 +11,8 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
-#include <set>
+#include <array>
+#include <optional>
 
 namespace holdfast::vm {
 namespace {
@@ -16,29 +21,36 @@ using interop::eventually;
 using interop::Program;
 using interop::Stdio;
 using interop::Words;
+using testing_support::BrokerUnderTest;
+using testing_support::ended;
 
 class GuardedBurn : public Burning {
  protected:
   void SetUp() override {
     Burning::SetUp();
+    if (IsSkipped()) return;
     ASSERT_TRUE(guard::install());
-    auto opened = guard::Guard::open();
-    ASSERT_TRUE(opened) << opened.error().message;
-    guard_.emplace(std::move(*opened));
+    broker_.emplace(std::vector<std::string>{"--history", scratch_ / "history"});
+    environment_ = {"HOLDFAST_SOCKET=" + broker_->socket()};
   }
-  std::optional<guard::Guard> guard_;
+  [[nodiscard]] Program holdfast(Words words) const {
+    words.insert(words.begin(), HOLDFAST_COMMAND);
+    return Program{words, Stdio::pipes, environment_};
+  }
+
+  std::optional<BrokerUnderTest> broker_;
+  Words environment_;
 };
 
 TEST_F(GuardedBurn, is_whole_and_each_intruder_is_refused_and_named) {
   const std::string back = scratch_ / "back";
-  // No convention is taken, and cdrskin locks as it always does: what keeps the others out is the guard alone.
-  const std::string script =
-      fmt::format("read a; cdrskin dev={} fs=0 {}; echo \"burnt: $?\"; dd if={} of={} bs=2048 count={}; read a",
-                  burner_.sr(), image_, burner_.sr(), back, kImage / 2048);
-  Program command{{"sh", "-c", script}, Stdio::pipes};
-  const auto claim = guard_->enforce(nodes_of({burner_.sr(), burner_.sg()}),
-                                     {.pidfd = command.pidfd(), .scope = OwnerScope::tree}, Mode::exclusive);
-  ASSERT_TRUE(claim) << claim.error().message;
+  // cdrskin locks as it always does, and is the command's child.
+  const std::string script = fmt::format(
+      "echo ready; read a; cdrskin dev={} fs=0 {}; echo \"burnt: $?\"; dd if={} of={} bs=2048 count={}; read a",
+      burner_.sr(), image_, burner_.sr(), back, kImage / 2048);
+  Program watch = holdfast({"watch", burner_.sr(), burner_.sg()});
+  Program command = holdfast({"run", "-n", "--guard", burner_.sr(), "--", "sh", "-c", script});
+  ASSERT_TRUE(eventually([&] { return command.has_said("ready"); }, {&command})) << command.output();
 
   std::vector<std::unique_ptr<Contender>> contenders;
   for (const std::string& node : {burner_.sr(), burner_.sg()}) {
@@ -56,18 +68,27 @@ TEST_F(GuardedBurn, is_whole_and_each_intruder_is_refused_and_named) {
   EXPECT_TRUE(eventually([&] { return command.has_said("burnt: "); }, {&command}, {}, 3 * interop::kPatience));
   EXPECT_TRUE(command.has_said("burnt: 0\n")) << command.output();
   EXPECT_TRUE(eventually([&] { return command.has_said(" copied"); }, {&command})) << command.output();
-  std::set<std::string> named;
+  EXPECT_TRUE(command.has_said(" of root was refused (")) << command.output();
   for (const auto& one : contenders) {
     EXPECT_TRUE(eventually([&] { return one->tried() > 0; }, {&one->loop()}));
     EXPECT_EQ(one->had(), 0) << one->loop().output();
   }
-  guard_->drain([&](const guard::Denial& denial) { named.insert(denial.command); });
+  constexpr std::array<const char*, 5> kIntruders{"wodim[", "xorriso[", "dd[", "python3[", "cat["};
+  const auto all_named = [&] {
+    return std::ranges::all_of(kIntruders, [&](const char* name) { return watch.has_said(name); });
+  };
+  EXPECT_TRUE(eventually(all_named, {&watch})) << watch.output();
   contenders.clear();
-  EXPECT_THAT(named, testing::IsSupersetOf({"wodim", "xorriso", "dd", "python3", "cat"}));
+  const std::string history = ended(fmt::format("$H history -l 100000 {} {}", burner_.sr(), burner_.sg())).out;
+  for (const std::string name : {"wodim", "xorriso", "dd", "python3", "cat"})
+    EXPECT_THAT(history, testing::ContainsRegex("denied .* " + name + " ")) << name;
   EXPECT_THAT(intruders_in(burner_.commands()), testing::IsEmpty());
+
   command.type("end\n");
   EXPECT_TRUE(eventually([&] { return command.ended().has_value(); }, {&command}));
-  EXPECT_EQ(guard_->switches().active, 0) << "the claim ended with the command";
+  EXPECT_EQ(ended("$H guard status").out, "the guard is on\nno device is guarded\n")
+      << "the claim ended with the command";
+  broker_.reset();
   interop::kill_strays(burner_.pid());
   const std::string image = all_of(image_);
   EXPECT_TRUE(burner_.content(kImage) == image) << "the disc is not what was to be burnt";

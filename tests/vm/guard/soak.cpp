@@ -25,6 +25,7 @@ using guard::BootClock;
 using testing_support::pidfd_of;
 
 constexpr const char* kDisk = "/dev/vda";
+constexpr std::size_t kClaimsAtLeast = 5;  // however slow the machine is
 
 struct Span {
   std::int64_t begin = 0;
@@ -112,20 +113,20 @@ std::size_t intrusions(const Diary& diary, const std::vector<Span>& guarded) {
 
 class GuardSoak : public GuardTest {
  protected:
-  enum class Enforce : std::uint8_t { yes, no };
+  enum class Enforce : std::uint8_t { yes, no, with_a_rest_after_each };
 
   // Claims in a row, of which some end by release and some by the owner's death; when the device was guarded.
   std::vector<Span> claims(Enforce enforce_it) {
     std::vector<Span> guarded;
     std::mt19937 random{::testing::UnitTest::GetInstance()->random_seed() + 1U};
     const auto end = std::chrono::steady_clock::now() + soak_time();
-    while (std::chrono::steady_clock::now() < end) {
+    while (std::chrono::steady_clock::now() < end || guarded.size() < kClaimsAtLeast) {
       const pid_t owner = ::fork();
       if (owner == 0)
         while (true) ::pause();
       const base::UniqueFd pidfd = pidfd_of(owner);
       std::optional<guard::Enforced> claim;
-      if (enforce_it == Enforce::yes) {
+      if (enforce_it != Enforce::no) {
         auto made = guard().enforce(nodes_of({kDisk}), {.pidfd = pidfd.get()}, Mode::exclusive);
         EXPECT_TRUE(made) << made.error().message;
         if (made) claim.emplace(std::move(*made));
@@ -137,6 +138,7 @@ class GuardSoak : public GuardTest {
       ::kill(owner, SIGKILL);
       ::waitpid(owner, nullptr, 0);
       if (claim) guard().release(*claim);
+      if (enforce_it == Enforce::with_a_rest_after_each) guard().rest();
       guarded.push_back(span);
     }
     return guarded;
@@ -153,8 +155,21 @@ TEST_F(GuardSoak, nobody_gets_in_while_it_is_guarded) {
     EXPECT_GT(one->diary().refusals, 0U);
     EXPECT_GT(one->diary().successes, 0U) << "between the claims";
   }
-  EXPECT_GT(guarded.size(), 10U);
   EXPECT_EQ(guard().switches().active, 0);
+}
+
+// The hooks are attached by each claim and taken off after it.
+TEST_F(GuardSoak, nobody_gets_in_though_the_hooks_come_and_go) {
+  const OneProcessor one_processor;
+  Attacker by_open{Attacker::Way::open};
+  Attacker by_descriptor{Attacker::Way::old_descriptor};
+  const auto guarded = claims(Enforce::with_a_rest_after_each);
+  for (Attacker* const one : {&by_open, &by_descriptor}) {
+    one->stop();
+    EXPECT_EQ(intrusions(one->diary(), guarded), 0U) << "of " << one->diary().successes;
+    EXPECT_GT(one->diary().refusals, 0U);
+    EXPECT_GT(one->diary().successes, 0U) << "between the claims";
+  }
 }
 
 // The judge must be able to say no.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "vm/guard/support.hpp"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <string.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 namespace holdfast::vm {
@@ -28,6 +30,16 @@ void GuardTest::TearDown() {
   EXPECT_EQ(guard_->switches().active, 0);
 }
 
+OneProcessor::OneProcessor() {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(0, &one);
+  EXPECT_EQ(::sched_getaffinity(0, sizeof before_, &before_), 0);
+  EXPECT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+}
+
+OneProcessor::~OneProcessor() { ::sched_setaffinity(0, sizeof before_, &before_); }
+
 std::vector<device::Node> nodes_of(const std::vector<std::string>& paths) {
   std::vector<device::Node> nodes;
   for (const std::string& path : paths) {
@@ -36,6 +48,27 @@ std::vector<device::Node> nodes_of(const std::vector<std::string>& paths) {
     if (node) nodes.push_back(*node);
   }
   return nodes;
+}
+
+std::vector<device::Node> made_up_nodes(unsigned first, unsigned count) {
+  std::vector<device::Node> nodes;
+  for (unsigned minor = first; minor < first + count; ++minor) {
+    device::Node node;
+    node.id = {.kind = device::Kind::character, .major = 240, .minor = minor};
+    node.path = fmt::format("/dev/made_up{}", minor);
+    nodes.push_back(node);
+  }
+  return nodes;
+}
+
+std::size_t entries_of(const std::string& map) {
+  const auto fd = guard::pinned({}, "map_" + map);
+  EXPECT_TRUE(fd) << fd.error().message;
+  std::size_t count = 0;
+  std::array<std::byte, 64> key{};  // larger than any
+  bool more = fd && ::bpf_map_get_next_key(fd->get(), nullptr, key.data()) == 0;
+  for (; more; more = ::bpf_map_get_next_key(fd->get(), key.data(), key.data()) == 0) ++count;
+  return count;
 }
 
 guard::Enforced GuardTest::enforce(const std::vector<std::string>& paths, const guard::Owner& owner, Mode mode,

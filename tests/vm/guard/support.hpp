@@ -6,6 +6,7 @@
 #include "process/support/child.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <string>
 #include <vector>
@@ -30,7 +31,27 @@ class GuardTest : public testing::Test {
   std::vector<guard::Enforced> claims_;
 };
 
+/// This thread, and what it forks, on one processor as long as it lives. QEMU before 8.1 now and then runs what another
+/// processor has just patched (a stale int3 of the kernel's text_poke()), and the kernel panics at that: so who
+/// attaches programs while others pass the hooks does it so. Real processors do not need it.
+class OneProcessor {
+ public:
+  OneProcessor();
+  OneProcessor(const OneProcessor&) = delete;
+  OneProcessor& operator=(const OneProcessor&) = delete;
+  ~OneProcessor();
+
+ private:
+  cpu_set_t before_;
+};
+
 [[nodiscard]] std::vector<device::Node> nodes_of(const std::vector<std::string>& paths);
+
+/// Nodes that need not exist: so many numbers of a major that nobody has.
+[[nodiscard]] std::vector<device::Node> made_up_nodes(unsigned first, unsigned count);
+
+/// How many entries a map of the guard has.
+[[nodiscard]] std::size_t entries_of(const std::string& map);
 
 /// What a stranger's open(2) of the device is answered: "OK", or the name of the errno.
 [[nodiscard]] std::string opened(const std::string& path, int flags);

@@ -249,7 +249,8 @@ TEST_F(WaysAround, the_usbfs_node_is_closed_when_the_claim_covers_the_unit) {
 
 TEST_F(WaysAround, no_layer_can_be_put_on_a_guarded_disk) {
   const Service service;
-  ASSERT_EQ(run_to_the_end({"mkswap", "-q", "/dev/vda2"}).status, 0);
+  const auto made = run_to_the_end({"mkswap", "-q", "/dev/vda2"});
+  ASSERT_EQ(made.status, 0) << made.output;
   enforce(claimed_with(kDisk, Cover::function), {.pidfd = service.owner.pidfd()});
   const auto said = [](const interop::Words& command) {
     interop::Words script{"setsid", "--wait"};
