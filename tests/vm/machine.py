@@ -35,9 +35,9 @@ class Failed(Exception):
 
 
 class Machine:
-    def __init__(self, name, kernel_name, bare=False, module=""):
-        self.name, self.kernel_name = name, kernel_name
-        self.words = {"devices": "no" if bare else "yes", "module": module}
+    def __init__(self, name, kernel_name, bare=False, module="", counted=False, systemd=False):
+        self.name, self.kernel_name, self.counted = name, kernel_name, counted
+        self.words = {"devices": "no" if bare else "yes", "module": module, "systemd": "yes" if systemd else "no"}
         self.folder = kernels.ROOT / "build" / "lab" / f"{name}-{kernel_name.replace('/', '_')}"
 
     # -- its life
@@ -96,6 +96,8 @@ class Machine:
     def _start(self, serial, words, foreground=False):
         if not shutil.which(EMULATOR):
             raise kernels.Missing(f"no {EMULATOR}: install qemu-system-x86")
+        if self.words["systemd"] == "yes" and not os.path.exists("/lib/systemd/systemd"):
+            raise kernels.Missing("no systemd")
         kernel = kernels.find(self.kernel_name)
         self.stop()
         for name in ("console", "agent", "monitor"):
@@ -104,8 +106,10 @@ class Machine:
         make_images(self.folder)
         words = {"start": HERE / "guest" / "start", "modules": kernel.modules if kernel.modules.parts[1] not in ("lib", "usr") else "", **self.words, **words}
         processors = "2,sockets=2" if kernel.words() else "2"  # without ACPI it learns of one in each socket
+        # Counted: one instruction is one nanosecond of the machine's clock, however busy the host is.
+        pace = ["-accel", "tcg,thread=single", "-icount", "shift=0"] if self.counted else ["-accel", "tcg,thread=multi"]
         command = [
-            EMULATOR, "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", processors, "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
+            EMULATOR, *pace, "-cpu", "max", "-smp", "1" if self.counted else processors, "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", str(kernel.image), "-initrd", str(self.folder / "initramfs"), "-append",
             # loglevel=5: warnings are on the console, where judge() looks. scan=sync: disks have the same letters at each boot.
             "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off no_timer_check random.trust_cpu=on scsi_mod.scan=sync "
