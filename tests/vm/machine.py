@@ -29,6 +29,9 @@ SPLAT = re.compile(
     r"possible (circular locking|recursive locking|irq lock inversion|deadlock)|inconsistent lock state|"
     r"suspicious RCU usage|INFO: task .* blocked|bad unlock balance|held lock freed|detected stalls? on|kmemleak: [1-9]|lab: failed")
 
+INT3 = re.compile(r"\bint3: 0000 \[#1\].*?Code: ([^\n]*)", re.S)  # the first oops, and memory around what was run
+NOT_INT3_THERE = re.compile(r"\b(?!cc)[0-9a-f]{2} <")  # the bytes before the next instruction, which is marked
+
 
 class Failed(Exception):
     """The machine did not do what it must; the text is for people."""
@@ -148,6 +151,11 @@ class Machine:
         text = news.decode(errors="replace")
         if SPLAT.search(text):
             raise Failed("the kernel complained:\n" + text)
+
+    def emulator_erred(self):
+        """Whether it died of an int3 where its memory has none: QEMU ran what another processor had patched meanwhile."""
+        oops = INT3.search((self.folder / "console").read_text(errors="replace"))
+        return oops is not None and NOT_INT3_THERE.search(oops.group(1)) is not None
 
     def last_words(self):
         console, log = self.folder / "console", self.folder / "qemu.log"
