@@ -13,10 +13,12 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -99,11 +101,14 @@ class RawClient {
 inline constexpr wire::Patience kNoWait{};
 inline constexpr wire::Patience kForEver{true, std::nullopt};
 
-/// A process that does nothing but be an owner: it has no descriptors, so that a hung up connection is one.
+/// A process that does nothing but be an owner: it has no descriptors, so that a hung up connection is one. It shares
+/// this one's memory, so that there may be ten thousand: copies of one parent make each other's fork(2) slower and
+/// slower.
 class Owner {
  public:
   Owner();
-  Owner(Owner&& other) noexcept : pid_{std::exchange(other.pid_, -1)}, pidfd_{std::move(other.pidfd_)} {}
+  Owner(Owner&& other) noexcept
+      : stack_{std::move(other.stack_)}, pid_{std::exchange(other.pid_, -1)}, pidfd_{std::move(other.pidfd_)} {}
   Owner& operator=(Owner&&) = delete;
   ~Owner();
   [[nodiscard]] pid_t pid() const { return pid_; }
@@ -111,6 +116,10 @@ class Owner {
   void kill() const;  ///< kill -9; returns when it is dead; it is a zombie until the object goes
 
  private:
+  struct alignas(16) Stack {
+    std::array<std::byte, 4096> bytes;
+  };
+  std::unique_ptr<Stack> stack_;
   pid_t pid_;
   base::UniqueFd pidfd_;
 };
