@@ -22,7 +22,7 @@ namespace holdfast::broker {
 enum class Left : std::uint8_t {
   held,        ///< the claim, or nobody can tell
   given_back,  ///< nothing: its owner gave it back by itself, or never heard that it was granted
-  taken_anew,  ///< a claim that the owner made later, without a broker
+  taken_anew,  ///< a claim that the owner made later, without a broker: by when proxies say that it began
 };
 [[nodiscard]] Left what_is_left(const JournalClaim& entry, const base::Places& places);
 

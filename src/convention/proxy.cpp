@@ -38,8 +38,11 @@ char standing_of(const ProxyRecord& record) { return record.waiting ? 'w' : reco
 // "1 PID START SINCE_MS MODE UID\nPURPOSE\n"; a record that does not begin with our version is nobody's.
 std::string encode(const ProxyRecord& record, uid_t uid) {
   using namespace std::chrono;
-  const auto begin = record.who.since.value_or(system_clock::now());
-  const auto since = duration_cast<milliseconds>(begin.time_since_epoch()).count();
+  const auto begin = record.who.since.value_or(system_clock::now()).time_since_epoch();
+  // A broker that is started anew tells its own claims from those that their owners made afterwards by what it wrote
+  // down in between, perhaps in the same millisecond: what one makes for others began no later than this says, what an
+  // owner makes for itself no earlier.
+  const auto since = (record.who.pid == ::getpid() ? ceil<milliseconds>(begin) : floor<milliseconds>(begin)).count();
   std::string text = fmt::format("1 {} {} {} {}{} {}\n{}\n", record.who.pid, record.who.start_ticks, since,
                                  record.mode == Mode::exclusive ? 'x' : 's', standing_of(record), uid,
                                  base::printable(record.who.purpose, 80));
