@@ -41,6 +41,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -288,6 +289,18 @@ wire::Claim claim_of(const std::string& path, Mode mode = Mode::exclusive) {
 
 // --- Claim and release against ping-pong -----------------------------------------------------------------------------
 
+// A message with the credentials of its sender, as the broker reads it.
+ssize_t receive(int socket, std::span<char> room, int flags) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control;
+  iovec bytes{room.data(), room.size()};
+  msghdr header{};
+  header.msg_iov = &bytes;
+  header.msg_iovlen = 1;
+  header.msg_control = control.data();
+  header.msg_controllen = control.size();
+  return ::recvmsg(socket, &header, flags);
+}
+
 // What a broker that did nothing would do: epoll, recvmsg with credentials, sendmsg.
 [[noreturn]] void echo(int socket) {
   const int on = 1;
@@ -296,15 +309,8 @@ wire::Claim claim_of(const std::string& path, Mode mode = Mode::exclusive) {
   epoll_event event{EPOLLIN, {}};
   ::epoll_ctl(poller.get(), EPOLL_CTL_ADD, socket, &event);
   std::vector<char> room(wire::kMostBytes);
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control;
   while (::epoll_wait(poller.get(), &event, 1, -1) == 1) {
-    iovec bytes{room.data(), room.size()};
-    msghdr header{};
-    header.msg_iov = &bytes;
-    header.msg_iovlen = 1;
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    const ssize_t got = ::recvmsg(socket, &header, 0);
+    const ssize_t got = receive(socket, room, 0);
     if (got <= 0) ::_exit(0);
     iovec answer{room.data(), static_cast<std::size_t>(got)};
     msghdr out{};
@@ -503,15 +509,8 @@ class Relay {
     bool is_held = false;
     epoll_event event{};
     std::vector<char> room(wire::kMostBytes);
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control;
     while (::epoll_wait(poller.get(), &event, 1, -1) == 1) {
-      iovec bytes{room.data(), room.size()};
-      msghdr header{};
-      header.msg_iov = &bytes;
-      header.msg_iovlen = 1;
-      header.msg_control = control.data();
-      header.msg_controllen = control.size();
-      if (::recvmsg(event.data.fd, &header, MSG_DONTWAIT) <= 0) return;
+      if (receive(event.data.fd, room, MSG_DONTWAIT) <= 0) return;
       if (room.front() == kTake) {
         if (std::exchange(is_held, true))
           waiting = event.data.fd;
